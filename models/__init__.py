@@ -1,0 +1,1 @@
+"""The networks, how they run, and the shipped bundles."""
