@@ -1,0 +1,158 @@
+"""A bundle: one folder with the graph, what its numbers mean and how good it was measured."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+BUNDLES = Path(__file__).parent / "bundles"
+DEFAULT = "lead1-tiny"
+GRAPH = "model.onnx"
+MANIFEST = "bundle.yaml"
+
+_Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class BundleError(Exception):
+    """A bundle that cannot be used; the message names the file and what was expected."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AlarmRule(_Strict):
+    """When a class is sustained: over ``threshold`` in ``k`` of the last ``n`` good windows."""
+
+    priority: str = Field(pattern="^(high|medium|low)$")
+    threshold: _Probability
+    off_threshold: _Probability
+    k: int = Field(ge=1)
+    n: int = Field(ge=1)
+
+
+class BundleClass(_Strict):
+    """One output of the graph.
+
+    ``threshold`` is where the calibrated probability counts as positive in a single window;
+    ``alarm`` is how the class becomes an alarm, None for classes that never do.
+    """
+
+    abbreviation: str
+    name: str
+    snomed: str | None
+    scp: tuple[str, ...]
+    threshold: _Probability
+    alarm: AlarmRule | None = None
+
+
+class Manifest(_Strict):
+    """The content of ``bundle.yaml``."""
+
+    format: int = Field(ge=1, le=1)
+    name: str
+    version: str
+    lead: str
+    rate: float = Field(gt=0)
+    window_s: float = Field(gt=0)
+    leads: tuple[str, ...]
+    networks: Mapping[str, str]
+    classes: tuple[BundleClass, ...] = Field(min_length=1)
+    metrics: Mapping[str, Any]
+    data: tuple[Mapping[str, str], ...]
+    commit: str
+    graph_sha256: str
+
+    @model_validator(mode="after")
+    def _classes_are_unique(self) -> "Manifest":
+        names = [c.abbreviation for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError("classes: each abbreviation may stand only once")
+        return self
+
+
+class Bundle:
+    """A checked bundle on disk.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        BundleError: if a file is missing, garbled or not the one the manifest was written for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        manifest = path / MANIFEST
+        try:
+            text = manifest.read_text(encoding="utf-8")
+            self.graph = (path / GRAPH).read_bytes()
+        except (OSError, UnicodeDecodeError) as e:
+            raise BundleError(f"{path}: not a bundle: {e}") from e
+        try:
+            self.manifest = Manifest.model_validate(yaml.load(text, yaml.CSafeLoader))
+        except yaml.YAMLError as e:
+            raise BundleError(f"{manifest}: not YAML: {' '.join(str(e).split())}") from e
+        except ValidationError as e:
+            first = e.errors()[0]
+            place = ".".join(str(p) for p in first["loc"])
+            raise BundleError(f"{manifest}: {place or 'document'}: {first['msg']}") from e
+        self.digest = hashlib.sha256(self.graph).hexdigest()
+        if self.digest != self.manifest.graph_sha256:
+            raise BundleError(
+                f"{path / GRAPH}: not the graph {MANIFEST} was written for "
+                f"(SHA-256 {self.digest[:12]}…, expected {self.manifest.graph_sha256[:12]}…)"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name and version, as stored beside every result."""
+        return f"{self.manifest.name} {self.manifest.version}"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class abbreviations in the order of the graph's outputs."""
+        return tuple(c.abbreviation for c in self.manifest.classes)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Probability from which a single window is positive, by abbreviation."""
+        return {c.abbreviation: c.threshold for c in self.manifest.classes}
+
+    @property
+    def alarm_rules(self) -> dict[str, dict[str, Any]]:
+        """How classes become alarms, by abbreviation, as plain mappings."""
+        return {
+            c.abbreviation: c.alarm.model_dump()
+            for c in self.manifest.classes
+            if c.alarm is not None
+        }
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of one input."""
+        return self.manifest.window_s
+
+    @property
+    def length(self) -> int:
+        """Samples of one input."""
+        return round(self.manifest.rate * self.window_s)
+
+
+def find_bundle(name: str) -> Bundle:
+    """Open a shipped bundle by name or any bundle by path.
+
+    Raises:
+        BundleError: if there is none, with the names of those shipped.
+    """
+    shipped = BUNDLES / name
+    if "/" not in name and shipped.is_dir():
+        return Bundle(shipped)
+    path = Path(name)
+    if path.is_dir():
+        return Bundle(path)
+    names = ", ".join(sorted(p.name for p in BUNDLES.iterdir() if p.is_dir()))
+    raise BundleError(f"{name}: no such bundle; expected a folder or one of: {names}")
