@@ -1,0 +1,43 @@
+"""From logits to probabilities that mean what they say, and the thresholds on them."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import precision_recall_curve
+
+
+def platt(
+    logits: NDArray[np.float32], labels: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slope and offset per class of ``sigmoid(slope * logit + offset)`` (Platt 1999).
+
+    Args:
+        logits: [records, classes] on records the net was not trained on.
+        labels: [records, classes], 0 or 1.
+    """
+    slope = np.ones(logits.shape[1], dtype=np.float32)
+    offset = np.zeros(logits.shape[1], dtype=np.float32)
+    for c in range(logits.shape[1]):
+        fit = LogisticRegression(C=10.0).fit(logits[:, c : c + 1], labels[:, c])
+        # A class so rare that its fit turns round would invert the ranking the net learned.
+        if fit.coef_[0, 0] > 0:
+            slope[c], offset[c] = fit.coef_[0, 0], fit.intercept_[0]
+    return slope, offset
+
+
+def best_f_beta(probability: NDArray[np.float32], label: NDArray[np.float32], beta: float) -> float:
+    """The threshold of greatest F_beta, kept within 0.02 … 0.98."""
+    precision, recall, thresholds = precision_recall_curve(label, probability)
+    squared = beta * beta
+    f = (1 + squared) * precision * recall / np.maximum(squared * precision + recall, 1e-9)
+    return float(np.clip(thresholds[np.argmax(f[:-1])], 0.02, 0.98))
+
+
+def at_precision(
+    probability: NDArray[np.float32], label: NDArray[np.float32], wanted: float
+) -> float:
+    """The lowest threshold with precision at or over ``wanted`` from there on; 0.95 if none."""
+    precision, _, thresholds = precision_recall_curve(label, probability)
+    below = np.flatnonzero(precision[:-1] < wanted)
+    first = below[-1] + 1 if len(below) else 0
+    return float(np.clip(thresholds[first], 0.02, 0.95)) if first < len(thresholds) else 0.95

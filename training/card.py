@@ -1,0 +1,59 @@
+"""The model card: what the bundle is, its data, how good it is, what it is not for."""
+
+from typing import Any
+
+from models.bundle import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown for people, from the manifest alone."""
+    ptbxl: Any = manifest.metrics["ptbxl_fold9_lead_one"]
+    cinc: Any = manifest.metrics["cinc2017_af_against_rest"]
+    per_class = ptbxl["auc"]
+    rows = "\n".join(
+        f"| {c.abbreviation} | {c.name} | {c.snomed or '–'} | {per_class[c.abbreviation]:.3f} "
+        f"| {c.threshold:.2f} | {_alarm(c.alarm)} |"
+        for c in manifest.classes
+    )
+    data = "\n".join(f"- {d['name']} ({d['source']}; {d['licence']})" for d in manifest.data)
+    networks = ", ".join(f"{role} {size}" for role, size in manifest.networks.items())
+    return f"""# {manifest.name} {manifest.version}
+
+Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz, z-scored); the
+twelve leads restored from it and {len(manifest.classes)} classes out. Networks: {networks}, after
+LiteHeart (arXiv 2511.02851), trained with plain supervision: restoration by mean squared error,
+then the student by masked binary cross-entropy on restored leads of augmented lead I. No
+distillation from a teacher yet. Probabilities are calibrated per class (Platt scaling). Trained at
+commit {manifest.commit}.
+
+**Not a medical device.** It has seen clinical resting ECGs and hand-held recordings. It has never
+been tested on patients who wear a strap, and most classes below cannot be diagnosed from one lead
+by anybody: an AUC of 0.8 still means many wrong verdicts for each right one when a disease is rare.
+Restored leads show shape only (each lead in its own z-score), and what a net trained by mean
+squared error expects, which is not evidence of what an electrode would have shown.
+
+## Data
+
+{data}
+
+## Measured
+
+`make bundle` prints these at the end of training, `make accuracy` measures them again.
+
+- PTB-XL fold 9 from lead I alone ({ptbxl["measured_on"]}): macro AUC
+  **{ptbxl["macro_auc"]:.3f}**, mean average precision {ptbxl["mean_average_precision"]:.3f}.
+- Challenge 2017, AF against the rest ({cinc["measured_on"]}): AUC **{cinc["auc"]:.3f}**; without
+  the records labelled too noisy {cinc["auc_without_noisy"]:.3f}.
+
+Threshold is the calibrated probability of best F1 on fold 9, where a window counts as positive.
+
+| class | name | SNOMED CT | AUC fold 9 | threshold | alarm |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+"""
+
+
+def _alarm(rule: Any) -> str:
+    if rule is None:
+        return ""
+    return f"{rule.priority}: {rule.k} of {rule.n} windows ≥ {rule.threshold:.2f}"

@@ -1,0 +1,87 @@
+"""How good a system is, by the graph that ships and the records it was not trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from models.runtime import Runtime
+from training.data import VALIDATION_FOLD, Cinc2017, load_cinc2017, load_ptbxl
+
+HOP_S = 5.0
+SHORTEST_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Probabilities [records, classes] with labels of the same shape."""
+
+    labels: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+def ptbxl_scores(runtime: Runtime, data: Path) -> Scores:
+    """Score PTB-XL fold 9 from lead I alone."""
+    records = load_ptbxl(data, [VALIDATION_FOLD], runtime.bundle.classes)
+    lead_one = records.leads[:, 0].astype(np.float32)
+    return Scores(records.labels, _probabilities(runtime, lead_one))
+
+
+def cinc_af_scores(runtime: Runtime, records: Cinc2017) -> tuple[list[bool], list[float]]:
+    """Is it AF, and the mean AF probability over the record's 10 s windows, a record each."""
+    af = runtime.bundle.classes.index("AF")
+    truth, score = [], []
+    for signal, reference in zip(records.lead_one, records.reference, strict=True):
+        windows = np.stack(
+            [runtime.prepare(x, records.rate) for x in cut(signal, records.rate, runtime)]
+        )
+        truth.append(reference == "A")
+        score.append(float(_probabilities(runtime, windows)[:, af].mean()))
+    return truth, score
+
+
+def cut(signal: NDArray[np.float32], rate: float, runtime: Runtime) -> list[NDArray[np.float32]]:
+    """Windows every 5 s and one that ends with the recording; all of it if it is shorter."""
+    length = round(runtime.bundle.manifest.window_s * rate)
+    if len(signal) <= length:
+        return [signal]
+    starts = list(range(0, len(signal) - length + 1, round(HOP_S * rate)))
+    if starts[-1] + length < len(signal):
+        starts.append(len(signal) - length)
+    return [signal[at : at + length] for at in starts]
+
+
+def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
+    """Every figure that goes into the manifest and the model card."""
+    ptbxl = ptbxl_scores(runtime, data)
+    classes = runtime.bundle.classes
+    auc = roc_auc_score(ptbxl.labels, ptbxl.probabilities, average=None)
+    precision = average_precision_score(ptbxl.labels, ptbxl.probabilities, average=None)
+    cinc = load_cinc2017(data, "test")
+    truth, score = cinc_af_scores(runtime, cinc)
+    clean = [i for i, r in enumerate(cinc.reference) if r != "~"]
+    return {
+        "ptbxl_fold9_lead_one": {
+            "measured_on": f"{len(ptbxl.labels)} records, also used to calibrate and stop",
+            "macro_auc": round(float(np.mean(auc)), 4),
+            "mean_average_precision": round(float(np.mean(precision)), 4),
+            "auc": {c: round(float(a), 3) for c, a in zip(classes, auc, strict=True)},
+        },
+        "cinc2017_af_against_rest": {
+            "measured_on": f"{len(truth)} records held out by name ({sum(truth)} AF)",
+            "auc": round(float(roc_auc_score(truth, score)), 4),
+            "auc_without_noisy": round(
+                float(roc_auc_score([truth[i] for i in clean], [score[i] for i in clean])), 4
+            ),
+        },
+    }
+
+
+def _probabilities(runtime: Runtime, lead_one: NDArray[np.float32]) -> NDArray[np.float32]:
+    parts = [
+        runtime.infer(part).probabilities
+        for part in np.array_split(lead_one, max(1, len(lead_one) // 64))
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,122 @@
+"""Writes a trained system as a bundle: graph, weights, manifest and model card."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from models import vocabulary
+from models.bundle import GRAPH, MANIFEST, AlarmRule, Bundle
+from models.system import LeadOneSystem
+from training.card import model_card
+from training.data import LENGTH, RATE
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+DATA = (
+    {
+        "name": "PTB-XL 1.0.3, folds 1-8 (fold 9 to stop and calibrate)",
+        "source": "Wagner et al. 2020, PhysioNet",
+        "licence": "CC BY 4.0",
+    },
+    {
+        "name": "PhysioNet/CinC Challenge 2017, 70 % of the records",
+        "source": "Clifford et al. 2017, PhysioNet",
+        "licence": "ODC-By 1.0",
+    },
+)
+
+
+def export_graph(system: LeadOneSystem, path: Path) -> None:
+    """Write the system as one ONNX graph with a free batch axis."""
+    names = ("leads", "logits", "probabilities")
+    torch.onnx.export(
+        system.eval(),
+        (torch.zeros(2, 1, LENGTH),),
+        path,
+        input_names=["lead_one"],
+        output_names=list(names),
+        dynamic_axes={name: {0: "batch"} for name in ("lead_one", *names)},
+        opset_version=17,
+        dynamo=False,
+    )
+    graph = onnx.load(path)
+    onnx.checker.check_model(graph, full_check=True)
+
+
+def write_bundle(
+    folder: Path,
+    system: LeadOneSystem,
+    classes: tuple[str, ...],
+    thresholds: NDArray[Any],
+    alarms: dict[str, AlarmRule],
+    *,
+    version: str,
+    sizes: dict[str, str],
+) -> Bundle:
+    """Write everything but the metrics, which are measured on what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    export_graph(system, folder / GRAPH)
+    save_file(system.restoration.state_dict(), folder / "restoration.safetensors")
+    save_file(system.student.state_dict(), folder / "student.safetensors")
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "name": folder.name,
+        "version": version,
+        "lead": "I",
+        "rate": RATE,
+        "window_s": LENGTH / RATE,
+        "leads": list(LEADS),
+        "networks": sizes,
+        "classes": [
+            _class(c, float(t), alarms.get(c)) for c, t in zip(classes, thresholds, strict=True)
+        ],
+        "metrics": {},
+        "data": list(DATA),
+        "commit": _commit(),
+        "graph_sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
+    }
+    _dump(folder, manifest)
+    return Bundle(folder)
+
+
+def write_metrics(bundle: Bundle, metrics: dict[str, object]) -> None:
+    """Put measured figures into the manifest and write the model card from it."""
+    manifest = yaml.safe_load((bundle.path / MANIFEST).read_text(encoding="utf-8"))
+    manifest["metrics"] = metrics
+    _dump(bundle.path, manifest)
+    card = model_card(Bundle(bundle.path).manifest)
+    (bundle.path / "README.md").write_text(card, encoding="utf-8")
+
+
+def _class(abbreviation: str, threshold: float, alarm: AlarmRule | None) -> dict[str, Any]:
+    diagnosis = vocabulary.lookup(abbreviation)
+    return {
+        "abbreviation": abbreviation,
+        "name": diagnosis.name,
+        "snomed": diagnosis.snomed,
+        "scp": list(diagnosis.scp),
+        "threshold": round(threshold, 4),
+        "alarm": alarm.model_dump() if alarm else None,
+    }
+
+
+def _dump(folder: Path, manifest: dict[str, Any]) -> None:
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,52 @@
+"""Which classes become alarms by default, and from which probability."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import AlarmRule
+from training.calibrate import at_precision
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    priority: str
+    precision: float
+    k: int
+    n: int
+
+
+# Only what comes and goes and somebody can act on: a bundle branch block is there for life, and an
+# alarm that never ends is an alarm nobody hears. With a 5 s hop 6 of 8 windows is 45 s of heart.
+_WANTED = {
+    "AF": _Wanted("medium", 0.90, 6, 8),
+    "AFL": _Wanted("medium", 0.80, 6, 8),
+    "BIGU": _Wanted("low", 0.80, 6, 8),
+    "STD": _Wanted("medium", 0.80, 10, 12),
+}
+
+
+def alarm_rules(
+    probabilities: NDArray[np.float32], labels: NDArray[np.float32], classes: tuple[str, ...]
+) -> dict[str, AlarmRule]:
+    """Default rules for the classes that alarm, thresholds at their wanted precision per window.
+
+    Args:
+        probabilities: calibrated, [records, classes], on the validation fold.
+        labels: [records, classes], 0 or 1.
+        classes: abbreviations in that order.
+    """
+    rules = {}
+    for name, wanted in _WANTED.items():
+        if name in classes:
+            c = classes.index(name)
+            threshold = at_precision(probabilities[:, c], labels[:, c], wanted.precision)
+            rules[name] = AlarmRule(
+                priority=wanted.priority,
+                threshold=round(threshold, 4),
+                off_threshold=round(threshold / 2, 4),
+                k=wanted.k,
+                n=wanted.n,
+            )
+    return rules
