@@ -1,0 +1,1 @@
+"""When to speak, to whom, until someone answers."""

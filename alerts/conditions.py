@@ -58,7 +58,8 @@ class Alarm:
         priority: how soon somebody must act.
         started_ns: UTC start of the first window that speaks for it.
         raised_ns: UTC end of the window that made it sustained.
-        ended_ns: UTC end of the window that ended it; None while it is active.
+        ended_ns: UTC end of the window that ended it, and never before ``raised_ns``, even if the
+            clock was set back; None while it is active.
     """
 
     id: str
@@ -83,7 +84,7 @@ class Change:
         alarm: the alarm as it is after the change.
         at_ns: UTC end of the deciding window.
         state: the state it changed to.
-        reason: one line for people, e.g. ``AF: 6 of the last 8 good windows over 0.62``.
+        reason: one line for people, e.g. ``AF: 6 of the last 8 good windows at or over 0.62``.
     """
 
     alarm: Alarm
