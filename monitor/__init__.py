@@ -1,0 +1,1 @@
+"""The daemon that joins the rooms: windows, signal, storage, history, command line."""
