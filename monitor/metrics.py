@@ -1,0 +1,21 @@
+"""What the daemon counts about itself, for Prometheus to read."""
+
+from prometheus_client import Counter, Gauge
+
+SEGMENTS_STORED = Counter("leadone_segments_stored", "Raw segments made durable")
+SEGMENTS_REPEATED = Counter("leadone_segments_repeated", "Raw segments that were there already")
+WINDOWS_STORED = Counter("leadone_windows_stored", "Window results made durable")
+WRITE_FAILURES = Counter("leadone_write_failures", "Attempts to write that the database refused")
+WRITE_QUEUE = Gauge("leadone_write_queue_records", "Records waiting to be made durable")
+SAMPLES_REPEATED = Counter(
+    "leadone_samples_repeated", "Samples delivered again, and not counted twice"
+)
+SAMPLES_FILLED_LATE = Counter(
+    "leadone_samples_filled_late", "Samples that came late into their gap"
+)
+CHUNKS_REFUSED = Counter("leadone_chunks_refused", "Chunks that could not be made durable")
+RESULTS_REFUSED = Counter("leadone_results_refused", "Results or gaps that could not be stored")
+SOURCE_FAILURES = Counter("leadone_source_failures", "Times a source failed", ["source"])
+WINDOWS_FAILED = Counter("leadone_windows_failed", "Windows whose analysis failed")
+WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
+RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
