@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 BUNDLES = Path(__file__).parent / "bundles"
-DEFAULT = "lead1-tiny"
+DEFAULT = "lead1-small"
 GRAPH = "model.onnx"
 MANIFEST = "bundle.yaml"
 
@@ -37,7 +37,8 @@ class AlarmRule(_Strict):
 class BundleClass(_Strict):
     """One output of the graph.
 
-    ``threshold`` is where the calibrated probability counts as positive in a single window;
+    ``slope`` and ``offset`` are its Platt scaling, which the graph contains: probability =
+    sigmoid(slope · logit + offset). From ``threshold`` on it counts as positive in one window;
     ``alarm`` is how the class becomes an alarm, None for classes that never do.
     """
 
@@ -45,6 +46,8 @@ class BundleClass(_Strict):
     name: str
     snomed: str | None
     scp: tuple[str, ...]
+    slope: float = Field(gt=0)
+    offset: float
     threshold: _Probability
     alarm: AlarmRule | None = None
 
@@ -121,6 +124,12 @@ class Bundle:
     def thresholds(self) -> dict[str, float]:
         """Probability from which a single window is positive, by abbreviation."""
         return {c.abbreviation: c.threshold for c in self.manifest.classes}
+
+    @property
+    def calibration(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Platt scaling of each class, as the graph has it: slopes and offsets."""
+        classes = self.manifest.classes
+        return tuple(c.slope for c in classes), tuple(c.offset for c in classes)
 
     @property
     def alarm_rules(self) -> dict[str, dict[str, Any]]:

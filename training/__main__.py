@@ -27,7 +27,7 @@ from training.stages import (
     Schedule,
     finetune_student,
     pretrain_restoration,
-    ptbxl_logits,
+    validation_logits,
 )
 
 RESTORATION = "tiny"
@@ -95,21 +95,28 @@ def _export(arguments: argparse.Namespace) -> None:
     classes = shipped_classes(arguments.data)
     system = LeadOneSystem(RESTORATION, STUDENT, len(classes))
     system.load_state_dict(torch.load(arguments.run / "system.pt", weights_only=True))
-    validation = load_ptbxl(arguments.data, [VALIDATION_FOLD], classes)
-    logits = ptbxl_logits(system, validation)
-    slope, offset = platt(logits, validation.labels)
+    logits, labels, known = validation_logits(
+        system,
+        load_ptbxl(arguments.data, [VALIDATION_FOLD], classes),
+        load_cinc2017(arguments.data, "validation"),
+        classes,
+    )
+    slope, offset = platt(logits, labels, known)
     system.slope.copy_(torch.from_numpy(slope))
     system.offset.copy_(torch.from_numpy(offset))
     probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
     thresholds = np.array(
-        [best_f_beta(probabilities[:, c], validation.labels[:, c], 1) for c in range(len(classes))]
+        [
+            best_f_beta(probabilities[known[:, c], c], labels[known[:, c], c], 1)
+            for c in range(len(classes))
+        ]
     )
     bundle = write_bundle(
         BUNDLES / arguments.bundle,
         system,
         classes,
         thresholds,
-        alarm_rules(probabilities, validation.labels, classes),
+        alarm_rules(probabilities, labels, known, classes),
         version=arguments.version,
         sizes={"restoration": RESTORATION, "student": STUDENT},
     )

@@ -7,18 +7,20 @@ from sklearn.metrics import precision_recall_curve
 
 
 def platt(
-    logits: NDArray[np.float32], labels: NDArray[np.float32]
+    logits: NDArray[np.float32], labels: NDArray[np.float32], known: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slope and offset per class of ``sigmoid(slope * logit + offset)`` (Platt 1999).
 
     Args:
         logits: [records, classes] on records the net was not trained on.
         labels: [records, classes], 0 or 1.
+        known: [records, classes], whether the label is known.
     """
     slope = np.ones(logits.shape[1], dtype=np.float32)
     offset = np.zeros(logits.shape[1], dtype=np.float32)
     for c in range(logits.shape[1]):
-        fit = LogisticRegression(C=10.0).fit(logits[:, c : c + 1], labels[:, c])
+        rows = known[:, c]
+        fit = LogisticRegression(C=10.0).fit(logits[rows, c : c + 1], labels[rows, c])
         # A class so rare that its fit turns round would invert the ranking the net learned.
         if fit.coef_[0, 0] > 0:
             slope[c], offset[c] = fit.coef_[0, 0], fit.intercept_[0]

@@ -45,7 +45,8 @@ squared error expects, which is not evidence of what an electrode would have sho
 - Challenge 2017, AF against the rest ({cinc["measured_on"]}): AUC **{cinc["auc"]:.3f}**; without
   the records labelled too noisy {cinc["auc_without_noisy"]:.3f}.
 
-Threshold is the calibrated probability of best F1 on fold 9, where a window counts as positive.
+Threshold is the calibrated probability of best F1 on the validation records, from which a window
+counts as positive.
 
 | class | name | SNOMED CT | AUC fold 9 | threshold | alarm |
 | --- | --- | --- | --- | --- | --- |

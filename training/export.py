@@ -62,8 +62,10 @@ def write_bundle(
     """Write everything but the metrics, which are measured on what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     export_graph(system, folder / GRAPH)
-    save_file(system.restoration.state_dict(), folder / "restoration.safetensors")
-    save_file(system.student.state_dict(), folder / "student.safetensors")
+    for part in ("restoration", "student"):
+        weights = folder / f"{part}.safetensors"
+        save_file(getattr(system, part).state_dict(), weights)
+        weights.chmod(0o644)  # the library writes for its owner alone; the daemon is another user
     manifest: dict[str, Any] = {
         "format": 1,
         "name": folder.name,
@@ -74,7 +76,8 @@ def write_bundle(
         "leads": list(LEADS),
         "networks": sizes,
         "classes": [
-            _class(c, float(t), alarms.get(c)) for c, t in zip(classes, thresholds, strict=True)
+            _class(c, system, i, float(t), alarms.get(c))
+            for i, (c, t) in enumerate(zip(classes, thresholds, strict=True))
         ],
         "metrics": {},
         "data": list(DATA),
@@ -94,13 +97,21 @@ def write_metrics(bundle: Bundle, metrics: dict[str, object]) -> None:
     (bundle.path / "README.md").write_text(card, encoding="utf-8")
 
 
-def _class(abbreviation: str, threshold: float, alarm: AlarmRule | None) -> dict[str, Any]:
+def _class(
+    abbreviation: str,
+    system: LeadOneSystem,
+    place: int,
+    threshold: float,
+    alarm: AlarmRule | None,
+) -> dict[str, Any]:
     diagnosis = vocabulary.lookup(abbreviation)
     return {
         "abbreviation": abbreviation,
         "name": diagnosis.name,
         "snomed": diagnosis.snomed,
         "scp": list(diagnosis.scp),
+        "slope": float(system.slope[place]),
+        "offset": float(system.offset[place]),
         "threshold": round(threshold, 4),
         "alarm": alarm.model_dump() if alarm else None,
     }

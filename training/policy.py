@@ -28,20 +28,25 @@ _WANTED = {
 
 
 def alarm_rules(
-    probabilities: NDArray[np.float32], labels: NDArray[np.float32], classes: tuple[str, ...]
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    classes: tuple[str, ...],
 ) -> dict[str, AlarmRule]:
     """Default rules for the classes that alarm, thresholds at their wanted precision per window.
 
     Args:
-        probabilities: calibrated, [records, classes], on the validation fold.
+        probabilities: calibrated, [records, classes], on validation records.
         labels: [records, classes], 0 or 1.
+        known: [records, classes], whether the label is known.
         classes: abbreviations in that order.
     """
     rules = {}
     for name, wanted in _WANTED.items():
         if name in classes:
             c = classes.index(name)
-            threshold = at_precision(probabilities[:, c], labels[:, c], wanted.precision)
+            rows = known[:, c]
+            threshold = at_precision(probabilities[rows, c], labels[rows, c], wanted.precision)
             rules[name] = AlarmRule(
                 priority=wanted.priority,
                 threshold=round(threshold, 4),

@@ -153,6 +153,29 @@ def ptbxl_logits(system: LeadOneSystem, records: PtbXl) -> NDArray[np.float32]:
     return infer(system, records.leads[:, :1])
 
 
+def validation_logits(
+    system: LeadOneSystem, ptbxl: PtbXl, cinc: Cinc2017, classes: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Logits, labels and whether each is known, [records, classes], of both validation sets.
+
+    A record of Challenge 2017 counts as its first window.
+    """
+    windows = np.stack(
+        [
+            condition(
+                x[: round(LENGTH / RATE * cinc.rate)], cinc.rate, target_rate=RATE, length=LENGTH
+            )
+            for x in cinc.lead_one
+        ]
+    )
+    labels, weights = cinc_targets(cinc.reference, classes)
+    return (
+        np.concatenate((ptbxl_logits(system, ptbxl), infer(system, windows[:, None]))),
+        np.concatenate((ptbxl.labels, labels)),
+        np.concatenate((np.ones_like(ptbxl.labels, dtype=bool), weights > 0)),
+    )
+
+
 def infer(system: LeadOneSystem, lead_one: NDArray[np.floating]) -> NDArray[np.float32]:
     """Logits [records, classes] of z-scored lead I [records, 1, time]."""
     system.eval()
