@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
+_FEWEST = 5
+
 
 def platt(
     logits: NDArray[np.float32], labels: NDArray[np.float32], known: NDArray[np.bool_]
@@ -37,9 +39,12 @@ def best_f_beta(probability: NDArray[np.float32], label: NDArray[np.float32], be
 
 def at_precision(
     probability: NDArray[np.float32], label: NDArray[np.float32], wanted: float
-) -> float:
-    """The lowest threshold with precision at or over ``wanted`` from there on; 0.95 if none."""
+) -> float | None:
+    """The lowest threshold whose precision is ``wanted`` or better; None if there is none.
+
+    Only thresholds that at least five records reach are considered: fewer prove nothing.
+    """
     precision, _, thresholds = precision_recall_curve(label, probability)
-    below = np.flatnonzero(precision[:-1] < wanted)
-    first = below[-1] + 1 if len(below) else 0
-    return float(np.clip(thresholds[first], 0.02, 0.95)) if first < len(thresholds) else 0.95
+    reached = len(probability) - np.searchsorted(np.sort(probability), thresholds)
+    good = np.flatnonzero((precision[:-1] >= wanted) & (reached >= _FEWEST))
+    return float(np.clip(thresholds[good[0]], 0.02, 0.98)) if len(good) else None

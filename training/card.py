@@ -19,8 +19,8 @@ def model_card(manifest: Manifest) -> str:
     networks = ", ".join(f"{role} {size}" for role, size in manifest.networks.items())
     return f"""# {manifest.name} {manifest.version}
 
-Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz, z-scored); the
-twelve leads restored from it and {len(manifest.classes)} classes out. Networks: {networks}, after
+Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz, z-scored); out come
+the twelve leads restored from it, and {len(manifest.classes)} classes. Networks: {networks}, after
 LiteHeart (arXiv 2511.02851), trained with plain supervision: restoration by mean squared error,
 then the student by masked binary cross-entropy on restored leads of augmented lead I. No
 distillation from a teacher yet. Probabilities are calibrated per class (Platt scaling). Trained at

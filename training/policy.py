@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.bundle import AlarmRule
 from training.calibrate import at_precision
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def alarm_rules(
     known: NDArray[np.bool_],
     classes: tuple[str, ...],
 ) -> dict[str, AlarmRule]:
-    """Default rules for the classes that alarm, thresholds at their wanted precision per window.
+    """Default rules for the classes that reach their wanted precision per window.
 
     Args:
         probabilities: calibrated, [records, classes], on validation records.
@@ -47,6 +50,9 @@ def alarm_rules(
             c = classes.index(name)
             rows = known[:, c]
             threshold = at_precision(probabilities[rows, c], labels[rows, c], wanted.precision)
+            if threshold is None:
+                _log.warning("no alarm: precision not reached", cls=name, wanted=wanted.precision)
+                continue
             rules[name] = AlarmRule(
                 priority=wanted.priority,
                 threshold=round(threshold, 4),
