@@ -1,0 +1,1 @@
+"""What is kept of every heart: samples, windows, gaps and alarms, in SQLite or Postgres."""

@@ -1,0 +1,237 @@
+"""One transaction's worth of records, and how it is written."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import Executable, func
+
+from alerts.conditions import Change
+from ingest.chunk import Chunk, Stream
+from monitor.results import ModelId, WindowResult
+from monitor.storage.records import Patient, Record
+from monitor.storage.rows import (
+    alarm_row,
+    change_row,
+    checked_text,
+    gap_row,
+    segment_row,
+    window_row,
+)
+from monitor.storage.schema import (
+    AlarmChangeRow,
+    AlarmRow,
+    Base,
+    DeviceRow,
+    GapRow,
+    ModelRow,
+    PatientRow,
+    SegmentRow,
+    WindowRow,
+)
+
+_Values = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records as rows, ready to be written but for the ids that the database gives."""
+
+    patients: dict[str, None] = field(default_factory=dict)
+    named: list[_Values] = field(default_factory=list)
+    segments: list[tuple[Stream, _Values]] = field(default_factory=list)
+    windows: list[tuple[Stream, ModelId | None, _Values]] = field(default_factory=list)
+    gaps: list[tuple[Stream, _Values]] = field(default_factory=list)
+    alarms: list[_Values] = field(default_factory=list)
+    changes: list[_Values] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "Batch":
+        """Turn records into rows.
+
+        Raises:
+            ValueError: a record cannot be stored, ever.
+        """
+        batch = cls()
+        for record in records:
+            match record:
+                case Chunk():
+                    batch.segments.append((_checked(record.stream), segment_row(record)))
+                case WindowResult():
+                    batch.windows.append(
+                        (_checked(record.stream), record.model, window_row(record))
+                    )
+                case Change():
+                    batch.patients[record.alarm.patient] = None
+                    batch.alarms.append(alarm_row(record.alarm))
+                    batch.changes.append(change_row(record))
+                case Patient():
+                    name = None if record.name is None else checked_text(record.name)
+                    batch.named.append({"id": checked_text(record.id), "name": name})
+                case _:
+                    batch.gaps.append((_checked(record.stream), gap_row(record)))
+        return batch
+
+    def add(self, other: "Batch") -> None:
+        """Take another batch's rows behind these."""
+        self.patients.update(other.patients)
+        self.named += other.named
+        self.segments += other.segments
+        self.windows += other.windows
+        self.gaps += other.gaps
+        self.alarms += other.alarms
+        self.changes += other.changes
+
+
+@dataclass(slots=True)
+class Ids:
+    """The ids of rows that are known to be committed."""
+
+    patients: set[str] = field(default_factory=set)
+    devices: dict[Stream, int] = field(default_factory=dict)
+    models: dict[ModelId, int] = field(default_factory=dict)
+
+    def add(self, other: "Ids") -> None:
+        """Take over what another one knows."""
+        self.patients |= other.patients
+        self.devices |= other.devices
+        self.models |= other.models
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows a batch added."""
+
+    segments: int
+    windows: int
+
+
+class Statements:
+    """The inserts, in the words of one database. Each ignores what is there already."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+        self.patient = self._once(PatientRow)
+        self.device = self._once(DeviceRow)
+        self.model = self._once(ModelRow)
+        self.segment = self._once(SegmentRow)
+        self.window = self._once(WindowRow)
+        self.gap = self._once(GapRow)
+        self.change = self._once(AlarmChangeRow)
+        named = self._insert(_table(PatientRow))
+        self.named = named.on_conflict_do_update(
+            index_elements=["id"], set_={"name": named.excluded.name}
+        )
+        alarm = self._insert(_table(AlarmRow))
+        self.alarm = alarm.on_conflict_do_update(
+            index_elements=["id"],
+            set_={
+                "priority": alarm.excluded.priority,
+                # A change that is delivered again does not reopen what has ended since.
+                "ended_ns": func.coalesce(alarm.excluded.ended_ns, _table(AlarmRow).c.ended_ns),
+            },
+        )
+
+    def _once(self, row: type[Base]) -> Executable:
+        return self._insert(_table(row)).on_conflict_do_nothing()
+
+
+class BatchWriter:
+    """Writes batches over connections to one database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._do = Statements(dialect)
+        self._known = Ids()
+
+    def forget(self) -> None:
+        """Ask the database again for every id."""
+        self._known = Ids()
+
+    def write(self, connection: Connection, batch: Batch) -> Counts:
+        """Write and commit one batch; all of it or nothing.
+
+        Raises:
+            SQLAlchemyError: nothing was written; or, if the connection broke, perhaps everything.
+            ValueError: a model is known with other classes.
+        """
+        do = self._do
+        new = Ids()
+        with connection.begin():
+            if batch.named:
+                connection.execute(do.named, batch.named)
+            for patient in batch.patients:
+                self._patient(connection, new, patient)
+            segments = [
+                row | {"device_id": self._device(connection, new, stream)}
+                for stream, row in batch.segments
+            ]
+            windows = [
+                row
+                | {
+                    "device_id": self._device(connection, new, stream),
+                    "model_id": None if model is None else self._model(connection, new, model),
+                }
+                for stream, model, row in batch.windows
+            ]
+            gaps = [
+                row | {"device_id": self._device(connection, new, stream)}
+                for stream, row in batch.gaps
+            ]
+            counts = Counts(
+                _added(connection, do.segment, segments), _added(connection, do.window, windows)
+            )
+            _added(connection, do.gap, gaps)
+            _added(connection, do.alarm, batch.alarms)
+            _added(connection, do.change, batch.changes)
+        # Only now: what was rolled back has no id.
+        self._known.add(new)
+        return counts
+
+    def _patient(self, connection: Connection, new: Ids, patient: str) -> None:
+        if patient not in self._known.patients and patient not in new.patients:
+            connection.execute(self._do.patient, {"id": patient})
+            new.patients.add(patient)
+
+    def _device(self, connection: Connection, new: Ids, stream: Stream) -> int:
+        known = self._known.devices.get(stream) or new.devices.get(stream)
+        if known is None:
+            self._patient(connection, new, stream.patient)
+            key = {"patient_id": stream.patient, "device": stream.device}
+            connection.execute(self._do.device, key)
+            known = new.devices[stream] = connection.execute(
+                select(DeviceRow.id).filter_by(**key)
+            ).scalar_one()
+        return known
+
+    def _model(self, connection: Connection, new: Ids, model: ModelId) -> int:
+        known = self._known.models.get(model) or new.models.get(model)
+        if known is None:
+            key = {"name": checked_text(model.name), "digest": checked_text(model.digest)}
+            connection.execute(self._do.model, key | {"classes": list(model.classes)})
+            row = connection.execute(select(ModelRow.id, ModelRow.classes).filter_by(**key)).one()
+            if tuple(row.classes) != model.classes:
+                raise ValueError(f"model {model.name} {model.digest} is known with other classes")
+            known = new.models[model] = row.id
+        return known
+
+
+def _checked(stream: Stream) -> Stream:
+    checked_text(stream.patient)
+    checked_text(stream.device)
+    return stream
+
+
+def _table(row: type[Base]) -> Table:
+    table = row.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+def _added(connection: Connection, statement: Executable, rows: list[_Values]) -> int:
+    """Execute for all rows; how many it added."""
+    if not rows:
+        return 0
+    counted = {"preserve_rowcount": True}  # an insert's is not kept otherwise
+    return connection.execute(statement, rows, execution_options=counted).rowcount

@@ -1,0 +1,174 @@
+"""Where the database is, how it is opened, and how its errors are told."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from monitor.storage.schema import REVISION
+
+BUSY_TIMEOUT_S = 5.0
+"""How long SQLite waits for a lock that another process holds."""
+
+# A server that vanished without a word is noticed within half a minute, not after the quarter of an
+# hour that the kernel would take.
+_POSTGRES_OPTIONS = {
+    "application_name": "leadone",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+
+
+class DatabaseError(Exception):
+    """What is wrong with the database: one line that names its URL, without the password."""
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL.
+
+    Args:
+        url: ``sqlite:////var/lib/leadone/leadone.db`` or ``postgresql://user:password@host/name``.
+
+    Raises:
+        DatabaseError: it is neither.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # No cause and no echo: both would carry the password.
+        raise DatabaseError(
+            "not a database URL: write sqlite:////path/to/file.db or postgresql://user@host/name"
+        ) from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            if parsed.database in {None, "", ":memory:"} or parsed.query or parsed.host:
+                raise DatabaseError("a SQLite URL is sqlite:/// and the path of a file")
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "postgresql":
+            # A password with an unquoted / or @ is read as part of what follows it.
+            if "@" in (parsed.database or ""):
+                raise DatabaseError("a database URL with a password that must be percent-encoded")
+            return parsed.set(drivername="postgresql+psycopg")
+        case _:
+            raise DatabaseError(f"{describe(parsed)}: only SQLite and Postgres are supported")
+
+
+def describe(url: URL) -> str:
+    """The URL for people: no driver, no password."""
+    shown = url.set(drivername=url.get_backend_name()).difference_update_query(
+        ["password", "sslpassword"]
+    )
+    return shown.render_as_string(hide_password=True)
+
+
+def sqlite_path(url: URL) -> Path:
+    """The file of a SQLite URL."""
+    return Path(url.database or "")
+
+
+def open_engine(url: URL, *, create: bool = False, read_only: bool = False) -> Engine:
+    """Make an engine; nothing is connected yet.
+
+    A SQLite connection writes ahead (WAL), so that readers and the writer do not wait for each
+    other, with ``synchronous=NORMAL``: a commit survives the death of the process at any moment; a
+    power cut or a crash of the kernel may undo the last commits (those since the last checkpoint or
+    the system's own flush, some seconds), but never damages the file.
+
+    Args:
+        url: from ``parse_url``.
+        create: whether a missing SQLite file is created.
+        read_only: for an engine that only reads; it pools its connections, any other keeps none.
+
+    Raises:
+        DatabaseError: the driver is not installed.
+    """
+    pool: dict[str, Any] = {} if read_only else {"poolclass": NullPool}
+    # Parameters are what the database knows of people; no error message may carry them.
+    if url.get_backend_name() == "postgresql":
+        options = {k: v for k, v in _POSTGRES_OPTIONS.items() if k not in url.query}
+        try:
+            engine = create_engine(url, connect_args=options, hide_parameters=True, **pool)
+        except ModuleNotFoundError as error:
+            raise DatabaseError(
+                f"{describe(url)}: needs a driver: pip install 'leadone[postgres]'"
+            ) from error
+        return engine.execution_options(postgresql_readonly=True) if read_only else engine
+
+    path = sqlite_path(url)
+
+    def connect() -> sqlite3.Connection:
+        # Readers open for writing too: after a crash the first one has to recover the log.
+        mode = "rwc" if create else "rw"
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,  # transactions are begun below, not guessed by the driver
+            check_same_thread=False,
+        )
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    engine = create_engine(url, creator=connect, hide_parameters=True, **pool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: one that reads first and then finds another writer has
+        # been faster cannot wait for it, only fail.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def error_line(error: BaseException) -> str:
+    """The first line of what the database said, without statement and parameters."""
+    cause: object = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+@contextmanager
+def told(url: URL) -> Iterator[None]:
+    """Raise the database's errors as ``DatabaseError``."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        line = error_line(error)
+        if url.password:
+            line = line.replace(str(url.password), "***")
+        raise DatabaseError(f"{describe(url)}: {line}") from error
+
+
+def revision(connection: Connection) -> str | None:
+    """The migration that the database is at; None in an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def require_revision(connection: Connection) -> None:
+    """Refuse a database that another version of the program made.
+
+    Raises:
+        DatabaseError: it is empty, older or newer.
+    """
+    found = revision(connection)
+    if found != REVISION:
+        raise DatabaseError(
+            f"{describe(connection.engine.url)}: its schema is {found or 'empty'}, this program "
+            f"needs {REVISION}: run `leadone db upgrade`"
+        )

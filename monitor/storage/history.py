@@ -1,0 +1,311 @@
+"""Reads what was stored, while the writer goes on."""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from operator import attrgetter, itemgetter
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from alerts.conditions import Alarm, Change, State
+from ingest.chunk import Chunk, Stream
+from monitor.quality import Quality
+from monitor.results import ModelId, WindowResult
+from monitor.storage.database import open_engine, parse_url, require_revision, told
+from monitor.storage.records import Episode, Patient
+from monitor.storage.rows import (
+    Row,
+    alarm_from,
+    chunk_from,
+    gap_from,
+    probabilities_from,
+    window_from,
+)
+from monitor.storage.schema import (
+    AlarmChangeRow,
+    AlarmRow,
+    DeviceRow,
+    GapRow,
+    ModelRow,
+    PatientRow,
+    SegmentRow,
+    WindowRow,
+)
+from monitor.window import Gap
+
+# Windows of one class this far apart are one episode.
+_EPISODE_GAP_NS = 30_000_000_000
+
+# Rows held at once by each stream that is read.
+_ROWS = 256
+
+_T = TypeVar("_T")
+
+
+class History:
+    """Reads one database over connections of its own.
+
+    An iterator reads as it is consumed, and sees the database as it was when the first item was
+    taken. Close one that is not consumed to its end: it keeps a connection, and SQLite's log from
+    being cleared. All methods may be called from any thread, and block.
+
+    A time range holds what *starts* in ``[since_ns, until_ns)``, so that ranges side by side give
+    everything once; gaps and alarms, which may last for hours, are also in it when they began
+    earlier and reach into it.
+
+    Every method raises ``DatabaseError`` when the database does not answer.
+    """
+
+    def __init__(self, database: str) -> None:
+        """Open the database.
+
+        Args:
+            database: its URL.
+
+        Raises:
+            DatabaseError: it cannot be opened, or its schema is not the program's.
+        """
+        self._url = parse_url(database)
+        self._engine = open_engine(self._url, read_only=True)
+        with self._reading() as connection:
+            require_revision(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def patients(self) -> list[Patient]:
+        """Everybody of whom anything is stored, by id."""
+        with self._reading() as connection:
+            rows = connection.execute(select(PatientRow.id, PatientRow.name).order_by("id"))
+            return [Patient(*row) for row in rows]
+
+    def segments(self, patient: str, since_ns: int, until_ns: int) -> Iterator[Chunk]:
+        """The chunks of all devices of a patient, by start.
+
+        Raises:
+            CodecError: the samples of one cannot be decoded.
+        """
+        query = select(SegmentRow.__table__).order_by("start_ns")
+        between = _starts(SegmentRow.start_ns, since_ns, until_ns)
+        with self._reading() as connection:
+            yield from self._merged(
+                connection, patient, query.where(between), SegmentRow.device_id, chunk_from
+            )
+
+    def windows(self, patient: str, since_ns: int, until_ns: int) -> Iterator[WindowResult]:
+        """The windows of all devices of a patient, by start."""
+        query = select(WindowRow.__table__).order_by("start_ns")
+        between = _starts(WindowRow.start_ns, since_ns, until_ns)
+        with self._reading() as connection:
+            models = _models(connection)
+            yield from self._merged(
+                connection,
+                patient,
+                query.where(between),
+                WindowRow.device_id,
+                lambda stream, row: window_from(stream, row, models),
+            )
+
+    def gaps(self, patient: str, since_ns: int, until_ns: int) -> Iterator[Gap]:
+        """The gaps of all devices of a patient, by start."""
+        query = select(GapRow.__table__).order_by("start_ns")
+        within = (GapRow.start_ns < until_ns) & or_(
+            GapRow.start_ns >= since_ns, GapRow.end_ns > since_ns
+        )
+        with self._reading() as connection:
+            yield from self._merged(
+                connection, patient, query.where(within), GapRow.device_id, gap_from
+            )
+
+    def alarms(self, patient: str, since_ns: int, until_ns: int) -> list[Alarm]:
+        """The alarms of a patient, by start."""
+        return self._alarms(
+            AlarmRow.patient_id == patient,
+            AlarmRow.started_ns < until_ns,
+            or_(AlarmRow.ended_ns.is_(None), AlarmRow.ended_ns > since_ns),
+        )
+
+    def active_alarms(self) -> list[Alarm]:
+        """The alarms of all patients that have not ended, by start."""
+        return self._alarms(AlarmRow.ended_ns.is_(None))
+
+    def changes(self, alarm_id: str) -> list[Change]:
+        """What happened to an alarm, in the order in which it was stored."""
+        with self._reading() as connection:
+            found = connection.execute(select(AlarmRow.__table__).where(AlarmRow.id == alarm_id))
+            row = found.mappings().one_or_none()
+            if row is None:
+                return []
+            ended = alarm_from(row)
+            active = replace(ended, ended_ns=None)
+            changes = connection.execute(
+                select(AlarmChangeRow.at_ns, AlarmChangeRow.state, AlarmChangeRow.reason)
+                .where(AlarmChangeRow.alarm_id == alarm_id)
+                .order_by(AlarmChangeRow.id)
+            )
+            return [
+                Change(ended if state == State.ENDED else active, at_ns, State(state), reason)
+                for at_ns, state, reason in changes
+            ]
+
+    def last_window_end(self, stream: Stream) -> int | None:
+        """UTC time, in nanoseconds, just after the latest window of a stream; None without any."""
+        latest = (
+            select(WindowRow.start_ns, WindowRow.duration_s)
+            .join(DeviceRow)
+            .where(DeviceRow.patient_id == stream.patient, DeviceRow.device == stream.device)
+            .order_by(WindowRow.start_ns.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            row = connection.execute(latest).one_or_none()
+        return None if row is None else row.start_ns + round(row.duration_s * 1e9)
+
+    def episodes(
+        self, patient: str, since_ns: int, until_ns: int, thresholds: Mapping[str, float]
+    ) -> list[Episode]:
+        """Good windows in which a class reaches its threshold, those near each other as one.
+
+        Args:
+            patient: whose windows, of all devices.
+            since_ns: UTC time from which windows start.
+            until_ns: UTC time before which windows start.
+            thresholds: by class abbreviation; other classes are left out.
+
+        Returns:
+            By start. Windows no more than 30 s apart are one episode, whatever lies between.
+        """
+        query = (
+            select(
+                WindowRow.start_ns,
+                WindowRow.duration_s,
+                WindowRow.heart_rate,
+                WindowRow.model_id,
+                WindowRow.probabilities,
+            )
+            .where(
+                WindowRow.quality == Quality.GOOD.value,
+                WindowRow.probabilities.is_not(None),
+                _starts(WindowRow.start_ns, since_ns, until_ns),
+            )
+            .order_by("start_ns")
+        )
+        episodes: list[Episode] = []
+        growing: dict[str, _Growing] = {}
+        with self._reading() as connection:
+            classes = {id_: model.classes for id_, model in _models(connection).items()}
+            limits = {
+                id_: np.array([thresholds.get(name, np.inf) for name in names])
+                for id_, names in classes.items()
+            }
+            for row in self._merged(
+                connection, patient, query, WindowRow.device_id, lambda _, row: row
+            ):
+                probabilities = probabilities_from(row["probabilities"])
+                for at in np.flatnonzero(probabilities >= limits[row["model_id"]]):
+                    name = classes[row["model_id"]][at]
+                    episode = growing.get(name)
+                    if episode and row["start_ns"] - episode.end_ns > _EPISODE_GAP_NS:
+                        episodes.append(episode.done(name))
+                        episode = None
+                    if episode is None:
+                        episode = growing[name] = _Growing(row["start_ns"], row["start_ns"])
+                    episode.add(row, float(probabilities[at]))
+        episodes += [episode.done(name) for name, episode in growing.items()]
+        return sorted(episodes, key=attrgetter("start_ns", "condition"))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with told(self._url), self._engine.connect() as connection:
+            yield connection
+
+    def _merged(
+        self,
+        connection: Connection,
+        patient: str,
+        query: "Select[*tuple[Any, ...]]",
+        device_id: InstrumentedAttribute[int],
+        convert: Callable[[Stream, Row], _T],
+    ) -> Iterable[_T]:
+        """The rows of each device in the order of its index, merged by start: nothing is sorted."""
+        devices = connection.execute(
+            select(DeviceRow.id, DeviceRow.device).where(DeviceRow.patient_id == patient)
+        ).all()
+        with ExitStack() as open_results:
+
+            def rows(id_: int, stream: Stream) -> Iterator[tuple[int, Stream, Row]]:
+                result = open_results.enter_context(
+                    connection.execute(
+                        query.where(device_id == id_), execution_options={"yield_per": _ROWS}
+                    )
+                )
+                return ((row["start_ns"], stream, row) for row in result.mappings())
+
+            streams = [rows(id_, Stream(patient, device)) for id_, device in devices]
+            for _, stream, row in heapq.merge(*streams, key=itemgetter(0)):
+                yield convert(stream, row)
+
+    def _alarms(self, *conditions: ColumnElement[bool]) -> list[Alarm]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                select(AlarmRow.__table__)
+                .where(*conditions)
+                .order_by(AlarmRow.started_ns, AlarmRow.id)
+            )
+            return [alarm_from(row) for row in rows.mappings()]
+
+
+@dataclass(slots=True)
+class _Growing:
+    """An episode to which windows are still added."""
+
+    start_ns: int
+    end_ns: int
+    windows: int = 0
+    max_probability: float = 0.0
+    heart_rates: int = 0
+    heart_rate_sum: float = 0.0
+
+    def add(self, row: Row, probability: float) -> None:
+        self.end_ns = max(self.end_ns, row["start_ns"] + round(row["duration_s"] * 1e9))
+        self.windows += 1
+        self.max_probability = max(self.max_probability, probability)
+        if row["heart_rate"] is not None:
+            self.heart_rates += 1
+            self.heart_rate_sum += row["heart_rate"]
+
+    def done(self, name: str) -> Episode:
+        return Episode(
+            condition=f"class:{name}",
+            start_ns=self.start_ns,
+            end_ns=self.end_ns,
+            windows=self.windows,
+            max_probability=self.max_probability,
+            heart_rate=self.heart_rate_sum / self.heart_rates if self.heart_rates else None,
+        )
+
+
+def _starts(start_ns: InstrumentedAttribute[int], since: int, until: int) -> ColumnElement[bool]:
+    return (start_ns >= since) & (start_ns < until)
+
+
+def _models(connection: Connection) -> dict[int, ModelId]:
+    rows = connection.execute(select(ModelRow.id, ModelRow.name, ModelRow.digest, ModelRow.classes))
+    return {id_: ModelId(name, digest, tuple(classes)) for id_, name, digest, classes in rows}

@@ -1,0 +1,160 @@
+"""The tables. All times are UTC, in nanoseconds since 1970.
+
+A row that is delivered again (the daemon died between commit and acknowledgement) must be found to
+be there already; a row with the same start but other content (the clock was set back) must not.
+That is what the digests in the keys are for.
+"""
+
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+REVISION = "0001"
+"""The migration that makes these tables; a database at another one is not read or written."""
+
+TEXT_LIMIT = 255
+"""Longest patient, device or cause, in characters; an index entry is to stay a part of a page."""
+
+
+class Base(DeclarativeBase):
+    """Common metadata; every constraint gets a name, so that a later migration can drop it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: String(TEXT_LIMIT),
+        bytes: LargeBinary,
+        float: Double,
+        bool: Boolean,
+    }
+
+
+class PatientRow(Base):
+    """Somebody who is watched; the id is the one the configuration gives, and is no name."""
+
+    __tablename__ = "patients"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+
+
+class DeviceRow(Base):
+    """One device of one patient: a stream."""
+
+    __tablename__ = "devices"
+    __table_args__ = (UniqueConstraint("patient_id", "device"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    device: Mapped[str]
+
+
+class ModelRow(Base):
+    """A bundle that classified windows."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("name", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str]
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    """In the order of the probabilities."""
+
+
+class SegmentRow(Base):
+    """A chunk as it came. The primary key is also the index for reading a range of time."""
+
+    __tablename__ = "segments"
+
+    device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    start_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """8 bytes over everything the chunk holds besides stream and start."""
+    rate: Mapped[float]
+    n: Mapped[int]
+    contact: Mapped[bool | None]
+    sequence: Mapped[int | None] = mapped_column(BigInteger)
+    blob: Mapped[bytes]
+    """The samples, as ``codec`` writes them; its first byte says which format."""
+
+
+class WindowRow(Base):
+    """What was said of a window."""
+
+    __tablename__ = "windows"
+
+    device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    start_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """8 bytes over what the samples alone decide; probabilities depend on batch and model too."""
+    duration_s: Mapped[float]
+    quality: Mapped[str]
+    reasons: Mapped[str]
+    """Separated by spaces."""
+    heart_rate: Mapped[float | None]
+    longest_rr_s: Mapped[float | None]
+    r_peaks: Mapped[bytes]
+    """Little-endian float64, in seconds from the start."""
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    probabilities: Mapped[bytes | None]
+    """Little-endian float32, in the order of the model's classes."""
+
+
+class GapRow(Base):
+    """Time without samples, or (end before start) a clock that was set back."""
+
+    __tablename__ = "gaps"
+
+    device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    start_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    end_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    cause: Mapped[str] = mapped_column(primary_key=True)
+
+
+class AlarmRow(Base):
+    """An alarm as its last change left it."""
+
+    __tablename__ = "alarms"
+    __table_args__ = (Index(None, "patient_id", "started_ns"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    condition: Mapped[str]
+    priority: Mapped[str]
+    started_ns: Mapped[int] = mapped_column(BigInteger)
+    raised_ns: Mapped[int] = mapped_column(BigInteger)
+    ended_ns: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class AlarmChangeRow(Base):
+    """One change of an alarm. Rows are added and never altered."""
+
+    __tablename__ = "alarm_changes"
+    __table_args__ = (UniqueConstraint("alarm_id", "at_ns", "state"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    alarm_id: Mapped[str] = mapped_column(ForeignKey("alarms.id"))
+    at_ns: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
