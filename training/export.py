@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,20 @@ DATA = (
 def export_graph(system: LeadOneSystem, path: Path) -> None:
     """Write the system as one ONNX graph with a free batch axis."""
     names = ("leads", "logits", "probabilities")
-    torch.onnx.export(
-        system.eval(),
-        (torch.zeros(2, 1, LENGTH),),
-        path,
-        input_names=["lead_one"],
-        output_names=list(names),
-        dynamic_axes={name: {0: "batch"} for name in ("lead_one", *names)},
-        opset_version=17,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter that is to replace this one needs onnxscript and gives a larger graph; torch
+        # is pinned, so that the day of the change is ours to choose.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            system.eval(),
+            (torch.zeros(2, 1, LENGTH),),
+            path,
+            input_names=["lead_one"],
+            output_names=list(names),
+            dynamic_axes={name: {0: "batch"} for name in ("lead_one", *names)},
+            opset_version=17,
+            dynamo=False,
+        )
     graph = onnx.load(path)
     onnx.checker.check_model(graph, full_check=True)
 

@@ -1,0 +1,59 @@
+"""What the configuration changes of the bundle's alarm rules."""
+
+import pytest
+
+from models.bundle import DEFAULT, find_bundle
+from monitor.config import Config, ConfigError
+from monitor.policies import build_policies
+
+
+def configured(**alarms: object) -> Config:
+    return Config.model_validate(
+        {
+            "patients": [{"id": "anna"}, {"id": "boris", "alarms": alarms}],
+            "sources": [
+                {
+                    "type": "replay",
+                    "patient": "anna",
+                    "device": "strap",
+                    "records": ["anna.edf"],
+                }
+            ],
+            "window": {"length": 12, "hop": 4},
+        }
+    )
+
+
+def test_everybody_has_the_bundle_s_rules() -> None:
+    bundle = find_bundle(DEFAULT)
+    policy = build_policies(configured(), bundle)("anna")
+    assert {rule.name for rule in policy.classes} == set(bundle.alarm_rules)
+    assert policy.hop_s == 4
+    af = next(rule for rule in policy.classes if rule.name == "AF")
+    assert af.threshold == bundle.alarm_rules["AF"]["threshold"]
+
+
+def test_overrides_hold_for_their_patient_alone() -> None:
+    policies = build_policies(
+        configured(classes={"AF": {"enabled": False}}, rate={"high": 150, "low": 35}, pause="3s"),
+        find_bundle(DEFAULT),
+    )
+    boris, anna = policies("boris"), policies("anna")
+    assert "AF" not in {rule.name for rule in boris.classes}
+    assert boris.high_rate is not None
+    assert boris.low_rate is not None
+    assert boris.pause is not None
+    assert (boris.high_rate.limit, boris.low_rate.limit, boris.pause.seconds) == (150, 35, 3)
+    assert "AF" in {rule.name for rule in anna.classes}
+    assert anna.pause is not None
+    assert anna.pause.seconds != 3
+
+
+def test_a_class_without_an_alarm_is_named_with_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"patients\[1\]\.alarms\.classes\.NSR: .*AF"):
+        build_policies(configured(classes={"NSR": {"enabled": True}}), find_bundle(DEFAULT))
+
+
+def test_somebody_not_configured_is_watched_like_everybody() -> None:
+    policies = build_policies(configured(), find_bundle(DEFAULT))
+    assert policies("carla") == policies("anna")
