@@ -17,6 +17,7 @@ from models.bundle import GRAPH, MANIFEST, AlarmRule, Bundle
 from models.system import LeadOneSystem
 from training.card import model_card
 from training.data import LENGTH, RATE
+from training.optimize import optimized, unceil_pools
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 DATA = (
@@ -41,7 +42,7 @@ def export_graph(system: LeadOneSystem, path: Path) -> None:
         # is pinned, so that the day of the change is ours to choose.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            system.eval(),
+            optimized(system, LENGTH),
             (torch.zeros(2, 1, LENGTH),),
             path,
             input_names=["lead_one"],
@@ -51,6 +52,8 @@ def export_graph(system: LeadOneSystem, path: Path) -> None:
             dynamo=False,
         )
     graph = onnx.load(path)
+    unceil_pools(graph)
+    onnx.save(graph, path)
     onnx.checker.check_model(graph, full_check=True)
 
 
