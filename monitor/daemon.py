@@ -1,0 +1,253 @@
+"""The daemon: chunks from every source, through the pipeline, to stored results and alarms."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import structlog
+from prometheus_client import Counter
+
+from alerts.conditions import Change
+from alerts.engine import Engine
+from ingest.chunk import Chunk, Stream
+from ingest.source import Source
+from monitor.analysis import Analyzer
+from monitor.metrics import (
+    CHUNKS_REFUSED,
+    RESULTS_REFUSED,
+    SOURCE_FAILURES,
+    WINDOW_QUEUE,
+    WINDOWS_FAILED,
+)
+from monitor.observe import observation
+from monitor.results import WindowResult
+from monitor.ring import Ring
+from monitor.storage.records import Record
+from monitor.storage.writer import Writer
+from monitor.window import Gap, Window
+
+_log = structlog.get_logger()
+
+_Told = TypeVar("_Told")
+
+# Windows that wait for inference. When it is full a source waits with its next chunk: what came
+# before is durable already, and what comes next waits in the device, the broker or the file.
+_WINDOWS_WAITING = 512
+
+# A batch shares the fixed cost of one inference; beyond this it gains nothing more.
+_BATCH = 16
+
+# While the database is away hearts are watched all the same: after this long a record is left to
+# the writer, which keeps it and tries on, and the next step is taken. So many records may wait so;
+# beyond that sources wait too, since raw segments are never dropped.
+_PATIENCE_S = 5.0
+_MOST_UNSTORED = 20_000
+
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 60.0
+
+
+class Daemon:
+    """Joins sources, rings, analysis, storage and alarms on one event loop.
+
+    Args:
+        sources: where chunks come from.
+        writer: the started writer; ``run`` stops it at the end.
+        analyzer: what reads windows; it runs on a thread of its own.
+        engine: what decides on alarms, restored to where it stopped.
+        length_s: window length, in seconds.
+        hop_s: from one window to the next, in seconds.
+        on_result: called with every stored result, on the event loop.
+        on_change: called with every stored change of an alarm, on the event loop.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        writer: Writer,
+        analyzer: Analyzer,
+        engine: Engine,
+        length_s: float,
+        hop_s: float,
+        on_result: Sequence[Callable[[WindowResult], None]] = (),
+        on_change: Sequence[Callable[[Change], None]] = (),
+    ) -> None:
+        self._sources = sources
+        self._writer = writer
+        self._analyzer = analyzer
+        self._engine = engine
+        self._length_s = length_s
+        self._hop_s = hop_s
+        self._on_result = on_result
+        self._on_change = on_change
+        self._rings: dict[Stream, Ring] = {}
+        self._windows: asyncio.Queue[Window] = asyncio.Queue(_WINDOWS_WAITING)
+        self._taking: set[asyncio.Task[None]] = set()
+        self._storing: set[asyncio.Task[None]] = set()
+        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    async def run(self, stop: asyncio.Event, *, backlog: Iterable[Chunk] = ()) -> None:
+        """Run until every source has ended or ``stop`` is set; then finish what is in flight.
+
+        Args:
+            stop: ends the run.
+            backlog: chunks that an earlier run stored but whose windows it did not; they are
+                analysed first.
+        """
+        analysis = asyncio.create_task(self._analyze())
+        feeding = asyncio.create_task(self._feed(backlog))
+        stopping = asyncio.create_task(stop.wait())
+        finishing: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait({stopping, feeding, analysis}, return_when=asyncio.FIRST_COMPLETED)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            # Nobody makes room in the queue once the analysis has ended.
+            finishing = asyncio.create_task(self._finish())
+            await asyncio.wait({finishing, analysis}, return_when=asyncio.FIRST_COMPLETED)
+            if analysis.done():
+                await analysis  # it never ends by itself: raise what ended it
+            await finishing
+        finally:
+            for task in (stopping, feeding, analysis, finishing):
+                if task is not None:
+                    task.cancel()
+            self._inference.shutdown(wait=False)
+            await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
+            await asyncio.gather(*self._storing, return_exceptions=True)
+
+    async def _feed(self, backlog: Iterable[Chunk]) -> None:
+        """Cut what an earlier run left, then take in all sources until they end."""
+        for chunk in backlog:
+            try:
+                await self._whole(self._cut(chunk))
+            except Exception:  # noqa: BLE001 - or every start would end at this chunk
+                _log.exception("chunk failed", stream=str(chunk.stream), start_ns=chunk.start_ns)
+        await asyncio.gather(*(self._pump(source) for source in self._sources))
+
+    async def _finish(self) -> None:
+        """Analyse and store all windows that still wait, those at the ends of runs included."""
+        await asyncio.gather(*self._taking, return_exceptions=True)
+        for ring in self._rings.values():
+            for window in ring.finish():
+                await self._windows.put(window)
+        await self._windows.join()
+
+    async def _pump(self, source: Source) -> None:
+        """Take in all chunks of one source; one that fails is opened again, for ever."""
+        delay = _FIRST_RETRY_S
+        while True:
+            try:
+                async with aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
+                    async for chunk in chunks:
+                        delay = _FIRST_RETRY_S
+                        await self._whole(self._take(chunk))
+            except Exception:  # noqa: BLE001 - whatever a device or driver does
+                SOURCE_FAILURES.labels(source.name).inc()
+                _log.exception("source failed", source=source.name, retry_s=delay)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _LONGEST_RETRY_S)
+            else:
+                _log.info("source ended", source=source.name)
+                return
+
+    async def _whole(self, step: Coroutine[Any, Any, None]) -> None:
+        """Do a step of one chunk; stopping must not tear one that has begun."""
+        taking = asyncio.create_task(step)
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        await asyncio.shield(taking)
+
+    async def _take(self, chunk: Chunk) -> None:
+        """Make a chunk durable, then cut it."""
+        await self._store(CHUNKS_REFUSED, chunk.stream, chunk)
+        await self._cut(chunk)
+
+    async def _cut(self, chunk: Chunk) -> None:
+        ring = self._rings.get(chunk.stream)
+        if ring is None:
+            ring = Ring(chunk.stream, length_s=self._length_s, hop_s=self._hop_s)
+            self._rings[chunk.stream] = ring
+        cut = ring.add(chunk)
+        for gap in cut.gaps:
+            await self._record_gap(gap)
+        for window in cut.windows:
+            await self._windows.put(window)
+            WINDOW_QUEUE.set(self._windows.qsize())
+
+    async def _record_gap(self, gap: Gap) -> None:
+        seconds = round((gap.end_ns - gap.start_ns) / 1e9, 3)
+        _log.warning("gap", stream=str(gap.stream), cause=gap.cause, seconds=seconds)
+        await self._store(RESULTS_REFUSED, gap.stream, gap)
+
+    async def _store(self, refused: Counter, stream: Stream, *records: Record) -> None:
+        """Make records durable, or leave them to the writer if the database is away."""
+        storing = asyncio.create_task(self._attempt(refused, stream, records))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        patience_s: float | None = _PATIENCE_S if self._writer.healthy else 0.0
+        if len(self._storing) > _MOST_UNSTORED:
+            patience_s = None
+        await asyncio.wait({storing}, timeout=patience_s)
+
+    async def _attempt(self, refused: Counter, stream: Stream, records: tuple[Record, ...]) -> None:
+        try:
+            await self._writer.store(*records)
+        except Exception:  # noqa: BLE001 - whatever the database says
+            refused.inc(len(records))
+            kinds = ", ".join(type(record).__name__ for record in records)
+            _log.exception("not stored", stream=str(stream), records=kinds)
+
+    async def _analyze(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._windows.get()]
+            while len(batch) < _BATCH and not self._windows.empty():
+                batch.append(self._windows.get_nowait())
+            results = await loop.run_in_executor(self._inference, self._analyze_batch, batch)
+            await asyncio.gather(*(self._conclude(result) for result in results))
+            for _ in batch:
+                self._windows.task_done()
+            WINDOW_QUEUE.set(self._windows.qsize())
+
+    def _analyze_batch(self, batch: list[Window]) -> list[WindowResult]:
+        """Analyse on the inference thread; a window that makes it fail fails alone."""
+        try:
+            return self._analyzer.analyze(batch)
+        except Exception:  # noqa: BLE001 - one bad window must not end the watch
+            if len(batch) == 1:
+                _failed("window failed", batch[0])
+                return []
+        return [result for window in batch for result in self._analyze_batch([window])]
+
+    async def _conclude(self, result: WindowResult) -> None:
+        """Decide on alarms, store result and changes as one, then tell."""
+        changes: list[Change] = []
+        try:
+            changes = self._engine.step(observation(result))
+        except Exception:  # noqa: BLE001 - nor must it end the watch of all the others
+            _failed("alarms failed", result)
+        await self._store(RESULTS_REFUSED, result.stream, result, *changes)
+        # An alarm is told even if it could not be stored: silence would be the worse failure.
+        for tell_result in self._on_result:
+            _tell(tell_result, result)
+        for change in changes:
+            for tell_change in self._on_change:
+                _tell(tell_change, change)
+
+
+def _failed(event: str, window: Window | WindowResult) -> None:
+    """Log the exception that a window led to, and count it."""
+    WINDOWS_FAILED.inc()
+    _log.exception(event, stream=str(window.stream), start_ns=window.start_ns)
+
+
+def _tell(listener: Callable[[_Told], None], told: _Told) -> None:
+    """Call a listener; one that fails keeps nobody else from being told, nor ends the watch."""
+    try:
+        listener(told)
+    except Exception:  # noqa: BLE001 - whatever a dashboard or a channel does
+        _log.exception("not told", to=getattr(listener, "__qualname__", repr(listener)))

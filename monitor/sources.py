@@ -1,0 +1,113 @@
+"""From configured sources to ones that deliver."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import structlog
+
+from ingest.chunk import Chunk, Stream
+from ingest.episodes import Episode, EpisodeKind, Script
+from ingest.recordings import RecordingError, read_recording
+from ingest.replay import ReplaySource
+from ingest.simulator import SimulatorSource
+from ingest.source import Source
+from monitor.config import ConfigError, EpisodeConfig, ReplayConfig, SimulatorConfig, SourceConfig
+from monitor.metrics import RECORDINGS_REFUSED
+
+_log = structlog.get_logger()
+
+
+class Playlist:
+    """Recordings of one device, played one after the other as if live.
+
+    Each is read when its turn comes; the first begins at the present, whenever it was made. One
+    that cannot be read is logged, counted and passed over.
+
+    Args:
+        records: paths of the recordings.
+        stream: whose they are said to be.
+        lead: which lead; by default lead I, or the first where there is none.
+        speed: how many times faster than recorded; ``math.inf`` is as fast as it goes.
+    """
+
+    def __init__(
+        self, records: Sequence[Path], stream: Stream, *, lead: str | None, speed: float
+    ) -> None:
+        self.name = f"replay {stream}"
+        self._records = records
+        self._stream = stream
+        self._lead = lead
+        self._speed = speed
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """Yield the chunks of all recordings."""
+        end_ns = 0
+        for path in self._records:
+            try:
+                recording = await asyncio.to_thread(read_recording, path)
+                replay = ReplaySource(
+                    recording,
+                    self._stream,
+                    lead=self._lead,
+                    speed=self._speed,
+                    # Faster than real time, what was played last may end in the future.
+                    start_ns=max(time.time_ns(), end_ns),
+                )
+            except RecordingError as error:
+                RECORDINGS_REFUSED.inc()
+                _log.error("recording refused", source=self.name, reason=str(error))
+                continue
+            async for chunk in replay.chunks():
+                yield chunk
+                end_ns = chunk.end_ns
+
+
+def build_sources(configured: Sequence[SourceConfig]) -> list[Source]:
+    """Make the configured sources.
+
+    Raises:
+        ConfigError: if an episode of a simulator is not one it can play, a line for each.
+    """
+    sources: list[Source] = []
+    problems: list[str] = []
+    for i, source in enumerate(configured):
+        stream = Stream(source.patient, source.device)
+        match source:
+            case ReplayConfig():
+                sources.append(
+                    Playlist(source.records, stream, lead=source.lead, speed=source.speed)
+                )
+            case SimulatorConfig():
+                episodes = []
+                for j, episode in enumerate(source.script):
+                    try:
+                        episodes.append(_episode(episode))
+                    except (TypeError, ValueError) as error:
+                        problems.append(f"sources[{i}].script[{j}]: {error}")
+                if not problems:
+                    sources.append(
+                        SimulatorSource(
+                            stream, Script(tuple(episodes)), seed=source.seed, repeat=True
+                        )
+                    )
+    if problems:
+        raise ConfigError(problems)
+    return sources
+
+
+def _episode(configured: EpisodeConfig) -> Episode:
+    try:
+        kind = EpisodeKind(configured.kind)
+    except ValueError:
+        raise ValueError(
+            f"kind: must be one of {', '.join(EpisodeKind)}, not {configured.kind!r}"
+        ) from None
+    known = {"heart_rate", "per_minute", "pause_s", "run_beats", "pr_s", "st_uv", "conduction"}
+    for key, value in configured.settings.items():
+        if key not in known:
+            raise ValueError(f"{key}: unknown key; known are {', '.join(sorted(known))}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{key}: must be a number, not {value!r}")  # noqa: TRY004 - as above
+    return Episode(kind, configured.duration, **configured.settings)

@@ -1,0 +1,643 @@
+"""The daemon: nothing is lost, nothing is told twice, and one thing that fails fails alone."""
+
+import asyncio
+import contextlib
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+from watching import (
+    ALWAYS,
+    STREAM,
+    T0,
+    FakeAnalyzer,
+    S,
+    Told,
+    fake_engine,
+    gaps,
+    new_database,
+    ramp,
+    seconds,
+    segments,
+    started,
+    starts,
+    uncovered,
+    until,
+    windows,
+)
+
+from alerts.conditions import Change, State
+from alerts.engine import Engine
+from alerts.policy import Policy
+from ingest.chunk import Chunk, Stream
+from ingest.episodes import Episode, EpisodeKind, Script
+from ingest.simulator import SimulatorSource
+from ingest.source import Source
+from models.bundle import DEFAULT, find_bundle
+from models.runtime import Runtime
+from monitor import daemon as daemon_module
+from monitor.analysis import Analyzer
+from monitor.config import Config
+from monitor.daemon import Daemon
+from monitor.results import WindowResult
+from monitor.resume import backlog, restore
+from monitor.ring import Ring
+from monitor.service import serve
+from monitor.storage import database
+from monitor.storage import writer as writer_module
+from monitor.storage.history import History
+from monitor.storage.maintenance import check
+from monitor.window import Gap, Window
+
+SINUS = Episode(EpisodeKind.SINUS_RHYTHM, 40)
+SCRIPT = Script((SINUS,))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return new_database(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime:
+    return Runtime(find_bundle(DEFAULT))
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "_FIRST_RETRY_S", 0.01)
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"leadone_{name}_total", labels) or 0.0
+
+
+def watch(
+    url: str,
+    *sources: Source,
+    analyzer: Any = None,
+    engine: Engine | None = None,
+    length_s: float = 10.0,
+    hop_s: float = 5.0,
+    on_result: Iterable[Callable[[WindowResult], None]] = (),
+    on_change: Iterable[Callable[[Change], None]] = (),
+) -> Daemon:
+    return Daemon(
+        sources,
+        writer=started(url),
+        analyzer=analyzer or FakeAnalyzer(),
+        engine=engine or fake_engine(),
+        length_s=length_s,
+        hop_s=hop_s,
+        on_result=list(on_result),
+        on_change=list(on_change),
+    )
+
+
+async def run(daemon: Daemon, stop: asyncio.Event | None = None, **options: Any) -> None:
+    """Run to the end; a daemon that hangs fails its test rather than the whole suite."""
+    async with asyncio.timeout(60):
+        await daemon.run(stop or asyncio.Event(), **options)
+
+
+def cut(chunks: Iterable[Chunk], length_s: float = 10.0, hop_s: float = 5.0) -> list[Window]:
+    """The windows of one stream, as a ring of its own gives them."""
+    ring: Ring | None = None
+    found: list[Window] = []
+    for chunk in chunks:
+        ring = ring or Ring(chunk.stream, length_s=length_s, hop_s=hop_s)
+        found += ring.add(chunk).windows
+    return found + (ring.finish() if ring else [])
+
+
+# --- the path of a sample
+
+
+async def test_what_a_result_is_about_is_durable_before_it_is_told(url: str) -> None:
+    checked = []
+
+    def look(result: WindowResult) -> None:
+        durable = {(chunk.start_ns - T0) // S for chunk in segments(url)}
+        start = (result.start_ns - T0) // S
+        assert durable.issuperset(range(start, start + 10))
+        assert start in starts(windows(url))
+        checked.append(result)
+
+    with structlog.testing.capture_logs() as logs:
+        await run(watch(url, Told(seconds(*range(31))), on_result=[look]))
+    assert starts(checked) == [0, 5, 10, 15, 20, 21]
+    # What a listener raises is logged: here it would be a failed assertion.
+    assert [log["event"] for log in logs] == ["source ended"]
+
+
+async def test_results_are_those_of_the_analyzer_on_the_same_windows(
+    url: str, runtime: Runtime
+) -> None:
+    source = SimulatorSource(STREAM, SCRIPT, seed=5, speed=math.inf, start_ns=T0)
+    await run(watch(url, source, analyzer=Analyzer(runtime)))
+    found = windows(url)
+    assert starts(found) == [0, 5, 10, 15, 20, 25, 30]
+    expected = [Analyzer(runtime).analyze([window])[0] for window in cut(segments(url))]
+    for stored, fresh in zip(found, expected, strict=True):
+        assert stored.grade.good
+        assert (stored.start_ns, stored.duration_s) == (fresh.start_ns, fresh.duration_s)
+        assert stored.grade == fresh.grade
+        assert stored.heart_rate == fresh.heart_rate
+        assert stored.longest_rr_s == fresh.longest_rr_s
+        assert np.array_equal(stored.r_peaks_s, fresh.r_peaks_s)
+        assert stored.model == fresh.model
+        assert stored.probabilities is not None
+        assert fresh.probabilities is not None
+        # One batch or another: the same to the last bits but one.
+        assert np.allclose(stored.probabilities, fresh.probabilities, atol=1e-5)
+
+
+async def test_patients_do_not_mix(url: str) -> None:
+    streams = [Stream("anna", "strap"), Stream("anna", "patch"), Stream("boris", "strap")]
+    sources = [Told(seconds(*range(20 + 5 * i), stream=s)) for i, s in enumerate(streams)]
+    await run(watch(url, *sources))
+    found = windows(url, "anna") + windows(url, "boris")
+    for i, stream in enumerate(streams):
+        assert starts(r for r in found if r.stream == stream) == [*range(0, 11 + 5 * i, 5)]
+
+
+async def test_gaps_are_stored_with_their_cause(url: str) -> None:
+    lost = Script((Episode(EpisodeKind.SINUS_RHYTHM, 60, lost_s=((12, 14), (25, 45))),))
+    source = SimulatorSource(STREAM, lost, seed=1, speed=math.inf, start_ns=T0)
+    await run(watch(url, source))
+    found = [
+        (round((g.start_ns - T0) / S, 1), round((g.end_ns - T0) / S, 1), g.cause) for g in gaps(url)
+    ]
+    assert found == [(12, 14, "no data"), (25, 45, "no data")]
+    # The long gap is drawn over by no window, the short one is inside some.
+    near = S // 50
+    for result in windows(url):
+        assert result.end_ns <= T0 + 25 * S + near or result.start_ns >= T0 + 45 * S - near
+    assert uncovered(segments(url), windows(url)) == []
+
+
+async def test_a_clock_set_back_is_a_gap_and_loses_nothing(url: str) -> None:
+    late = [replace(c, start_ns=c.start_ns - 3600 * S) for c in seconds(*range(12, 24))]
+    await run(watch(url, Told([*seconds(*range(12)), *late])))
+    assert gaps(url) == [Gap(STREAM, T0 + 12 * S, T0 + (12 - 3600) * S, "clock set back")]
+    assert len(segments(url)) == 24
+    assert starts(windows(url)) == [12 - 3600, 14 - 3600, 0, 2]
+
+
+async def test_stop_loses_nothing_that_is_in_flight(url: str, runtime: Runtime) -> None:
+    stop = asyncio.Event()
+    seen: list[WindowResult] = []
+
+    def count(result: WindowResult) -> None:
+        seen.append(result)
+        if len(seen) == 9:
+            stop.set()
+
+    class Noted:
+        """Keeps what the source gave, whether or not the daemon took it."""
+
+        name = "noted"
+        given = 0
+
+        async def chunks(self) -> Any:
+            source = SimulatorSource(
+                STREAM, SCRIPT, seed=2, speed=math.inf, start_ns=T0, repeat=True, chunk_s=0.7
+            )
+            async for chunk in source.chunks():
+                self.given += 1
+                yield chunk
+
+    source = Noted()
+    daemon = watch(url, source, analyzer=Analyzer(runtime), on_result=[count])
+    await run(daemon, stop)
+    held, found = segments(url), windows(url)
+    assert len(held) == source.given
+    assert [w.start_ns for w in cut(held)] == [r.start_ns for r in found]
+    assert found[-1].end_ns == pytest.approx(held[-1].end_ns, abs=S // 100)
+    assert len(seen) == len(found) >= 9
+    assert check(url) == []
+
+
+async def test_stop_during_an_endless_wait_for_chunks(url: str) -> None:
+    class Silent:
+        name = "silent"
+        closed = False
+
+        async def chunks(self) -> Any:
+            try:
+                yield ramp(0, 7)
+                await asyncio.Event().wait()
+            finally:
+                self.closed = True
+
+    source, stop = Silent(), asyncio.Event()
+    running = asyncio.create_task(run(watch(url, source), stop))
+    await until(lambda: len(segments(url)) == 1)
+    stop.set()
+    await running
+    assert source.closed
+    assert [(r.start_ns, r.duration_s) for r in windows(url)] == [(T0, 7.0)]
+
+
+async def test_the_path_waits_rather_than_growing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow network holds the source back; nothing is dropped, and no queue grows."""
+    monkeypatch.setattr(daemon_module, "_WINDOWS_WAITING", 4)
+    ahead = []
+
+    class Slow(FakeAnalyzer):
+        def analyze(self, windows: Any) -> list[WindowResult]:
+            last = windows[-1].end_ns
+            ahead.append((source.given[-1].end_ns - last) / S)
+            return super().analyze(windows)
+
+    source = Told(seconds(*range(600)))
+    await run(watch(url, source, analyzer=Slow()))
+    assert len(windows(url)) == 119
+    # At most the queue, and the window for which there was no room, at 5 s each.
+    assert max(ahead) <= 5 * (4 + 1 + 1)
+
+
+# --- what fails, fails alone
+
+
+async def test_a_source_that_fails_is_logged_counted_and_opened_again(url: str) -> None:
+    broken = OSError("no such adapter")
+    source = Told([*seconds(*range(6)), broken, broken, *seconds(*range(6, 12))], "polar anna")
+    other = Told(seconds(*range(12), stream=Stream("boris", "strap")))
+    before = metric("source_failures", source="polar anna")
+    with structlog.testing.capture_logs() as logs:
+        await run(watch(url, source, other))
+    assert metric("source_failures", source="polar anna") == before + 2
+    failures = [log for log in logs if log["event"] == "source failed"]
+    assert [log["source"] for log in failures] == ["polar anna"] * 2
+    # It waits longer each time, until something comes again.
+    assert [log["retry_s"] for log in failures] == [0.01, 0.02]
+    assert source.opened == 3
+    assert len(segments(url)) == len(segments(url, "boris")) == 12
+    assert starts(windows(url)) == [0, 2]
+
+
+async def test_a_window_that_cannot_be_analysed_fails_alone(url: str) -> None:
+    before = metric("windows_failed")
+    with structlog.testing.capture_logs() as logs:
+        await run(
+            watch(url, Told([ramp(0, 100)]), analyzer=FakeAnalyzer(fails_at=frozenset({20, 45})))
+        )
+    assert metric("windows_failed") == before + 2
+    failed = [log["start_ns"] for log in logs if log["event"] == "window failed"]
+    assert failed == [T0 + 20 * S, T0 + 45 * S]
+    assert starts(windows(url)) == [s for s in range(0, 91, 5) if s not in (20, 45)]
+
+
+async def test_a_listener_that_fails_ends_nothing(url: str) -> None:
+    told: list[WindowResult] = []
+    changes: list[Change] = []
+
+    def fails(_: object) -> None:
+        raise RuntimeError("no terminal")
+
+    with structlog.testing.capture_logs() as logs:
+        await run(
+            watch(
+                url,
+                Told(seconds(*range(30))),
+                analyzer=FakeAnalyzer(lambda _: 0.9),
+                on_result=[fails, told.append],
+                on_change=[fails, changes.append],
+            )
+        )
+    assert starts(told) == starts(windows(url)) == [0, 5, 10, 15, 20]
+    assert [c.state for c in changes] == [State.ACTIVE]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["not told"] * 6
+
+
+async def test_an_engine_that_fails_keeps_nobody_from_being_watched(url: str) -> None:
+    def policy(patient: str) -> Policy:
+        if patient == "anna":
+            raise ValueError("no policy for anna")
+        return Policy()
+
+    boris = Stream("boris", "strap")
+    sources = [Told(seconds(*range(20))), Told(seconds(*range(20), stream=boris))]
+    with structlog.testing.capture_logs() as logs:
+        await run(watch(url, *sources, engine=Engine(policy)))
+    assert starts(windows(url)) == starts(windows(url, "boris")) == [0, 5, 10]
+    failed = [log["stream"] for log in logs if log["event"] == "alarms failed"]
+    assert failed == ["anna/strap"] * 3
+
+
+async def test_an_analysis_that_ends_ends_the_run_loudly(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a full queue and nobody to empty it, there is much that could wait for ever."""
+    monkeypatch.setattr(daemon_module, "_WINDOWS_WAITING", 2)
+    daemon = watch(url, Told([ramp(0, 200)]))
+
+    async def dies() -> None:
+        await until(daemon._windows.full)
+        raise MemoryError
+
+    monkeypatch.setattr(daemon, "_analyze", dies)
+    with pytest.raises(MemoryError):
+        await run(daemon, backlog=[ramp(-300, 200)])
+
+
+@contextlib.contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Somebody else writes, and does not come to an end."""
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+async def test_a_database_that_is_away_stops_no_watch(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(writer_module, "_LAST_RETRY_S", 0.1)
+    monkeypatch.setattr(daemon_module, "_PATIENCE_S", 0.2)
+    told: list[WindowResult] = []
+    changes: list[Change] = []
+    source = Told(seconds(*range(200)))
+    daemon = watch(
+        url,
+        source,
+        analyzer=FakeAnalyzer(lambda s: 0.9 if 30 <= s < 100 else 0.1),
+        on_result=[told.append],
+        on_change=[changes.append],
+    )
+    with locked(url):
+        running = asyncio.create_task(run(daemon))
+        # Raised and ended, while not a single row can be written.
+        await until(lambda: len(changes) == 2)
+        assert [c.state for c in changes] == [State.ACTIVE, State.ENDED]
+        assert segments(url) == []
+    await running
+    assert len(segments(url)) == 200
+    assert starts(windows(url)) == starts(told) == [*range(0, 191, 5)]
+    with History(url) as history:
+        assert history.changes(changes[0].alarm.id) == changes
+    assert check(url) == []
+
+
+async def test_a_result_that_no_database_takes_is_counted_and_its_alarm_told(url: str) -> None:
+    class Odd(FakeAnalyzer):
+        def analyze(self, windows: Any) -> list[WindowResult]:
+            # One probability for two classes.
+            return [
+                replace(r, probabilities=r.probabilities[:1]) if starts([r]) == [15] else r
+                for r in super().analyze(windows)
+            ]
+
+    before = metric("results_refused")
+    told: list[WindowResult] = []
+    with structlog.testing.capture_logs() as logs:
+        await run(watch(url, Told(seconds(*range(30))), analyzer=Odd(), on_result=[told.append]))
+    assert starts(told) == [0, 5, 10, 15, 20]
+    assert starts(windows(url)) == [0, 5, 10, 20]
+    assert metric("results_refused") == before + 1
+    assert "not stored" in [log["event"] for log in logs]
+
+
+# --- alarms
+
+
+def afib(start_s: float, end_s: float) -> Callable[[float], float]:
+    return lambda s: 0.9 if start_s <= s < end_s else 0.1
+
+
+async def test_an_alarm_is_raised_and_ended_once_and_kept(url: str) -> None:
+    changes: list[Change] = []
+    await run(
+        watch(
+            url,
+            Told(seconds(*range(150))),
+            analyzer=FakeAnalyzer(afib(40, 90)),
+            on_change=[changes.append],
+        )
+    )
+    raised, ended = changes
+    assert (raised.state, ended.state) == (State.ACTIVE, State.ENDED)
+    assert raised.alarm.id == ended.alarm.id
+    assert (raised.alarm.patient, raised.alarm.condition) == ("anna", "class:AF")
+    # The third window that speaks for it, and the third against it, each at its end.
+    assert raised.alarm.started_ns == T0 + 40 * S
+    assert raised.at_ns == T0 + 60 * S
+    assert ended.at_ns == T0 + 110 * S
+    with History(url) as history:
+        assert history.alarms("anna", *ALWAYS) == [ended.alarm]
+        assert history.changes(raised.alarm.id) == changes
+        assert history.active_alarms() == []
+
+
+def taken_up(url: str, now_ns: int, streams: Iterable[Stream] = (STREAM,)) -> Any:
+    """Engine and backlog as a start of the service takes them from the database."""
+    engine = fake_engine()
+    with History(url) as history:
+        restore(engine, history, now_ns=now_ns, hop_s=5)
+        left = backlog(history, streams, now_ns=now_ns, length_s=10, hop_s=5)
+    return engine, left
+
+
+async def leave_behind(url: str, chunks: Iterable[Chunk]) -> None:
+    """Segments without windows, as a crash leaves them."""
+    writer = started(url)
+    await writer.store(*chunks)
+    await asyncio.to_thread(writer.stop)
+
+
+async def test_a_restart_neither_forgets_an_alarm_nor_repeats_it(url: str) -> None:
+    analyzer = FakeAnalyzer(afib(40, 120))
+    first: list[Change] = []
+    await run(
+        watch(url, Told(seconds(*range(80))), analyzer=analyzer, on_change=[first.append]),
+    )
+    assert [c.state for c in first] == [State.ACTIVE]
+    await leave_behind(url, seconds(*range(80, 97)))
+
+    engine, left = taken_up(url, T0 + 98 * S)
+    assert [a.id for a in engine.active("anna")] == [first[0].alarm.id]
+    second: list[Change] = []
+    daemon = watch(
+        url,
+        Told(seconds(*range(97, 180))),
+        analyzer=analyzer,
+        engine=engine,
+        on_change=[second.append],
+    )
+    await run(daemon, backlog=left)
+    assert [c.state for c in second] == [State.ENDED]
+    assert second[0].alarm.id == first[0].alarm.id
+    assert second[0].at_ns == T0 + 140 * S
+    with History(url) as history:
+        assert history.changes(first[0].alarm.id) == first + second
+        assert len(history.alarms("anna", *ALWAYS)) == 1
+    # Nor does it show in the windows.
+    assert starts(windows(url)) == [*range(0, 171, 5)]
+    assert gaps(url) == []
+
+
+async def test_evidence_from_before_a_restart_counts(url: str) -> None:
+    analyzer = FakeAnalyzer(afib(40, 999))
+    await run(watch(url, Told(seconds(*range(55))), analyzer=analyzer))
+    engine, left = taken_up(url, T0 + 56 * S)
+    # Two windows speak for it; one that is read again must not be the third.
+    assert left == []
+    changes: list[Change] = []
+    source = Told(seconds(*range(50, 60)))
+    await run(
+        watch(url, source, analyzer=analyzer, engine=engine, on_change=[changes.append]),
+    )
+    assert [c.at_ns for c in changes] == [T0 + 60 * S]
+
+
+async def test_what_a_crash_left_is_analysed_and_the_time_after_it_is_a_gap(url: str) -> None:
+    await run(watch(url, Told(seconds(*range(30)))))
+    await leave_behind(url, seconds(*range(30, 48)))
+    engine, left = taken_up(url, T0 + 90 * S)
+    source = Told(seconds(*range(90, 102)))
+    await run(watch(url, source, engine=engine), backlog=left)
+    assert starts(windows(url)) == [0, 5, 10, 15, 20, 25, 30, 35, 38, 90, 92]
+    assert gaps(url) == [Gap(STREAM, T0 + 48 * S, T0 + 90 * S, "no data")]
+
+
+async def test_a_stop_while_a_backlog_is_read_loses_none_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "_WINDOWS_WAITING", 2)
+    await leave_behind(url, seconds(*range(100)))
+    stop = asyncio.Event()
+    _, left = taken_up(url, T0 + 100 * S)
+    assert len(left) == 100
+    source = Told(seconds(*range(100, 110)))
+    await run(watch(url, source, on_result=[lambda _: stop.set()]), stop, backlog=left)
+    assert source.opened == 0
+    some = len(windows(url))
+    assert some < 10
+    _, left = taken_up(url, T0 + 100 * S)
+    await run(watch(url), backlog=left)
+    assert len(windows(url)) >= 19
+    assert uncovered(segments(url), windows(url)) == []
+
+
+async def test_a_chunk_that_breaks_the_ring_does_not_break_every_start(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_behind(url, seconds(*range(40)))
+    add = Ring.add
+
+    def breaks(ring: Ring, chunk: Chunk) -> Any:
+        if chunk.start_ns == T0 + 17 * S:
+            raise ZeroDivisionError
+        return add(ring, chunk)
+
+    monkeypatch.setattr(Ring, "add", breaks)
+    engine, left = taken_up(url, T0 + 41 * S)
+    with structlog.testing.capture_logs() as logs:
+        await run(watch(url, engine=engine), backlog=left)
+    assert [log["start_ns"] for log in logs if log["event"] == "chunk failed"] == [T0 + 17 * S]
+    assert starts(windows(url))[-1] == 30
+
+
+def backlog_of(url: str, now_s: float, length_s: float = 10, hop_s: float = 5) -> list[Chunk]:
+    with History(url) as history:
+        now_ns = T0 + round(now_s * S)
+        return backlog(history, [STREAM], now_ns=now_ns, length_s=length_s, hop_s=hop_s)
+
+
+@pytest.mark.parametrize("hop_s", [5.0, 10.0, 2.0])
+async def test_the_next_window_after_a_crash_is_the_one_that_would_have_come(
+    url: str, hop_s: float
+) -> None:
+    """Whatever the chunks: a broker's message may be longer than the windows overlap."""
+    chunks = [ramp(7 * i, 7) for i in range(9)]
+    await run(watch(url, Told(chunks[:4]), hop_s=hop_s))
+    await leave_behind(url, chunks[4:])
+    left = backlog_of(url, 70, hop_s=hop_s)
+    end_s = (windows(url)[-1].end_ns - T0) / S
+    assert (left[0].start_ns - T0) / S == pytest.approx(end_s - (10 - hop_s), abs=0.011)
+    assert left[0].microvolts[0] == round((end_s - (10 - hop_s)) * 100)
+    await run(watch(url, hop_s=hop_s), backlog=left)
+    assert uncovered(segments(url), windows(url)) == []
+    later = [s for s in starts(windows(url)) if s > end_s - 10]
+    assert later[0] == pytest.approx(end_s - (10 - hop_s))
+
+
+@pytest.mark.parametrize("true_rate", [98.0, 100.0, 102.0])
+async def test_a_clean_stop_leaves_nothing_behind(url: str, true_rate: float) -> None:
+    """Nor does it where the device's clock is off, and a window's length is not exact."""
+    chunks = [
+        Chunk(
+            STREAM,
+            T0 + round(k * 130 / true_rate * S),
+            100.0,
+            np.arange(k * 130, k * 130 + 130, dtype=np.float32),
+        )
+        for k in range(37)
+    ]
+    await run(watch(url, Told(chunks)))
+    assert uncovered(segments(url), windows(url)) == []
+    assert backlog_of(url, 60) == []
+
+
+async def test_a_backlog_reaches_back_an_hour_and_is_of_the_asked_streams(url: str) -> None:
+    other = Stream("anna", "patch")
+    await leave_behind(url, [*seconds(*range(30)), *seconds(15, 16, 17, stream=other)])
+    left = backlog_of(url, 3610)
+    assert {c.stream for c in left} == {STREAM}
+    assert (left[0].start_ns - T0) // S == 10
+    assert len(left) == 20
+    assert backlog_of(url, 7200) == []
+    with History(url) as history:
+        assert backlog(history, [Stream("zoe", "x")], now_ns=T0, length_s=10, hop_s=5) == []
+
+
+# --- the service
+
+
+async def test_the_service_starts_twice_on_one_database(tmp_path: Path) -> None:
+    """The first start creates it; the second finds everybody in it, and no backlog."""
+    url = f"sqlite:///{tmp_path}/new.db"
+    config = Config.model_validate(
+        {
+            "database": url,
+            "patients": [{"id": "anna", "name": "Anna Example"}],
+            "sources": [
+                {
+                    "type": "simulator",
+                    "patient": "anna",
+                    "device": "strap",
+                    "script": [{"kind": "sinus_rhythm", "duration": 60}],
+                }
+            ],
+        }
+    )
+    ready = []
+    for seed in (1, 2):
+        source = SimulatorSource(
+            STREAM, SCRIPT, seed=seed, speed=math.inf, start_ns=T0 + seed * 60 * S
+        )
+        with structlog.testing.capture_logs() as logs:
+            async with asyncio.timeout(60):
+                await serve(config, [source], find_bundle(DEFAULT), stop=asyncio.Event())
+        ready += [log for log in logs if log["event"] == "ready"]
+        assert logs[-1]["event"] == "stopped"
+    assert [log["backlog_chunks"] for log in ready] == [0, 0]
+    assert starts(windows(url)) == [60 + s for s in range(0, 31, 5)] + [
+        120 + s for s in range(0, 31, 5)
+    ]
+    with History(url) as history:
+        assert [(p.id, p.name) for p in history.patients()] == [("anna", "Anna Example")]
