@@ -1,0 +1,213 @@
+"""``leadone``: every command in one place, each with its work in a module of its own.
+
+Modules that do work are imported by the command that needs them: ``leadone --help`` must not wait
+for a database driver.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="leadone",
+    help="Watches hearts through one lead. A monitor, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+database_app = typer.Typer(help="Care of the database.", no_args_is_help=True)
+alarms_app = typer.Typer(help="Alarms.", no_args_is_help=True)
+app.add_typer(alarms_app, name="alarms")
+app.add_typer(config_app, name="config")
+app.add_typer(database_app, name="db")
+
+DEFAULT_CONFIG = Path("/etc/leadone/leadone.yaml")
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "-c", "--config", envvar="LEADONE_CONFIG", help="Configuration file.", show_default=True
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+LeadOption = Annotated[
+    str | None, typer.Option(help="Lead to read; by default I, or the first where there is none.")
+]
+SinceOption = Annotated[
+    str, typer.Option(help="From when: a duration back from now (90m, 24h, 7d) or a UTC time.")
+]
+UntilOption = Annotated[
+    str | None, typer.Option(help="Until when, likewise; by default to the end.")
+]
+
+
+@app.callback()
+def _before() -> None:
+    # Whatever a command says of itself goes to standard output; what is logged must not, and
+    # until somebody says so it would.
+    from monitor import logs
+
+    logs.configure("warning", "human")
+
+
+@app.command()
+def demo(
+    duration: Annotated[
+        str | None, typer.Option("--for", help="End after this long, e.g. 60s; else on Ctrl-C.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.1)] = 5.0,
+    json: JsonOption = False,
+) -> None:
+    """Run the whole daemon on simulated patients: nothing to configure, nothing kept."""
+    from monitor.cli.demo import run_demo
+
+    run_demo(duration, speed, json_lines=json)
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the daemon."""
+    from monitor.cli.run import run_daemon
+
+    run_daemon(config)
+
+
+@app.command()
+def analyze(
+    records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],
+    json: JsonOption = False,
+    lead: LeadOption = None,
+    rate: Annotated[float | None, typer.Option(help="Samples per second of a CSV, in Hz.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a CSV: uV, mV, V.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Model bundle; by default the shipped.")
+    ] = None,
+) -> None:
+    """Read recordings through the same pipeline, once, and print what is seen in each window."""
+    from monitor.cli.analyze import analyze_records
+
+    raise typer.Exit(analyze_records(records, lead, rate, unit, bundle, json_lines=json))
+
+
+@app.command()
+def replay(
+    records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],
+    patient: Annotated[str, typer.Option(help="Configured patient to play them for.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
+    lead: LeadOption = None,
+) -> None:
+    """Feed recordings into the configured pipeline and database as if they were live."""
+    from monitor.cli.run import replay_records
+
+    replay_records(config, records, patient, speed, lead)
+
+
+@app.command()
+def history(
+    patient: Annotated[str, typer.Argument(help="Patient id.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    since: SinceOption = "24h",
+    until: UntilOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What was seen: rates, rhythms, quality and gaps over time; with --json every window."""
+    from monitor.cli.history import show_history
+
+    show_history(config, patient, since, until, json_lines=json)
+
+
+@app.command()
+def episodes(
+    patient: Annotated[str, typer.Argument(help="Patient id.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    since: SinceOption = "24h",
+    until: UntilOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Stretches in which a class was positive, and the alarms there were."""
+    from monitor.cli.history import show_episodes
+
+    show_episodes(config, patient, since, until, json_lines=json)
+
+
+@alarms_app.command("list")
+def alarms_list(
+    config: ConfigOption = DEFAULT_CONFIG,
+    patient: Annotated[str | None, typer.Option(help="Only this patient's.")] = None,
+    since: SinceOption = "24h",
+    json: JsonOption = False,
+) -> None:
+    """List the alarms that are active or ended lately, with every change of state."""
+    from monitor.cli.history import show_alarms
+
+    show_alarms(config, patient, since, json_lines=json)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Say what is wrong with a configuration, one line a problem; exit 1 if anything is."""
+    from monitor.cli.care import check_config
+
+    check_config(config)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration: every key, documented."""
+    from monitor.cli.care import print_schema
+
+    print_schema()
+
+
+@config_app.command("example")
+def config_example() -> None:
+    """Print a commented configuration to start from."""
+    from monitor.config import example
+
+    typer.echo(example(), nl=False)
+
+
+@database_app.command("upgrade")
+def db_upgrade(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Create the database or bring it to this program's schema."""
+    from monitor.cli.care import upgrade_database
+
+    upgrade_database(config)
+
+
+@database_app.command("check")
+def db_check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Check that everything stored is whole; exit 1 with one line a problem if not."""
+    from monitor.cli.care import check_database
+
+    raise typer.Exit(check_database(config, json_lines=json))
+
+
+@database_app.command("backup")
+def db_backup(
+    path: Annotated[Path, typer.Argument(help="File to write; must not exist.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Copy the database while the daemon runs, and verify the copy."""
+    from monitor.cli.care import backup_database
+
+    backup_database(config, path)
+
+
+def main() -> None:
+    """Run a command: exit 0 when done, 1 when it failed (a line says why), 2 when misused."""
+    try:
+        app(prog_name="leadone")
+    except Exception as error:
+        # Not above: it knows the database, which --help must not wait for.
+        from monitor.cli.errors import KNOWN, MisuseError
+
+        if not isinstance(error, KNOWN):
+            raise
+        for line in str(error).splitlines():
+            sys.stderr.write(f"leadone: {line}\n")
+        sys.exit(2 if isinstance(error, MisuseError) else 1)

@@ -1,0 +1,284 @@
+"""``leadone history``, ``episodes`` and ``alarms``: the database for people and for tools."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from alerts.conditions import Alarm
+from models.bundle import Bundle
+from monitor.board import RHYTHMS, positives
+from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.times import LAST_NS, iso, local, moment_ns, span
+from monitor.config import Config, load_config
+from monitor.results import WindowResult
+from monitor.service import open_bundle
+from monitor.storage.history import History
+from monitor.storage.records import Episode
+from monitor.window import Gap
+
+# A table of a day is read at a glance; the steps are those of a clock.
+_STEPS_S = (60, 300, 900, 3600, 6 * 3600, 24 * 3600)
+_MOST_ROWS = 48
+
+
+@dataclass(slots=True)
+class _Row:
+    """What happened in one step of the clock."""
+
+    start_ns: int
+    windows: int = 0
+    good: int = 0
+    rates: list[float] = field(default_factory=list)
+    rhythms: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def show_history(
+    path: Path, patient: str, since: str, until: str | None, *, json_lines: bool
+) -> None:
+    """Print windows (JSON) or a table of rates, rhythms and quality, with the gaps."""
+    config = load_config(path)
+    since_ns, until_ns = _range(since, until)
+    bundle = open_bundle(config)
+    with _history(config, patient) as history:
+        windows = history.windows(patient, since_ns, until_ns)
+        if json_lines:
+            for result in windows:
+                _print(_window_json(result, bundle))
+            for gap in history.gaps(patient, since_ns, until_ns):
+                _print(_gap_json(gap))
+            return
+        rows = _rows(windows, since_ns, time.time_ns() if until is None else until_ns)
+        gaps = list(history.gaps(patient, since_ns, until_ns))
+    console = Console(markup=False, highlight=False)
+    if not rows and not gaps:
+        end = "" if until is None else f" and before {local(until_ns)}"
+        console.print(f"{patient}: nothing since {local(since_ns)}{end}")
+        return
+    console.print(_table(patient, rows))
+    for gap in gaps:
+        length = (gap.end_ns - gap.start_ns) / 1e9
+        console.print(
+            f"gap  {local(gap.start_ns)}  {span(abs(length))}  {gap.cause} ({gap.stream.device})"
+        )
+
+
+def show_episodes(
+    path: Path, patient: str, since: str, until: str | None, *, json_lines: bool
+) -> None:
+    """Print stretches in which a class was at or over its threshold, then the alarms."""
+    config = load_config(path)
+    since_ns, until_ns = _range(since, until)
+    bundle = open_bundle(config)
+    # Sinus rhythm and a normal ECG are not what anybody looks for among episodes.
+    thresholds = {c: t for c, t in bundle.thresholds.items() if c not in ("NSR", "NECG")}
+    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    with _history(config, patient) as history:
+        episodes = history.episodes(patient, since_ns, until_ns, thresholds)
+        alarms = history.alarms(patient, since_ns, until_ns)
+    if json_lines:
+        for e in episodes:
+            _print(
+                {
+                    "class": _class(e),
+                    "start": iso(e.start_ns),
+                    "end": iso(e.end_ns),
+                    "windows": e.windows,
+                    "max_probability": round(e.max_probability, 4),
+                    "heart_rate": _rounded(e.heart_rate, 1),
+                }
+            )
+        return
+    console = Console(markup=False, highlight=False)
+    table = Table(title=f"{patient}: what was seen, and how sure that is at most")
+    table.add_column("from", no_wrap=True)
+    table.add_column("for", justify="right", no_wrap=True)
+    table.add_column("what")
+    table.add_column("sure", justify="right", no_wrap=True)
+    table.add_column("/min", justify="right", no_wrap=True)
+    for e in episodes:
+        table.add_row(
+            local(e.start_ns),
+            span((e.end_ns - e.start_ns) / 1e9),
+            names.get(_class(e), _class(e)),
+            f"{e.max_probability:.2f}",
+            "--" if e.heart_rate is None else f"{e.heart_rate:.0f}",
+        )
+    console.print(table if episodes else f"{patient}: no episodes in this time")
+    for alarm in alarms:
+        console.print(_alarm_line(alarm), soft_wrap=True)
+
+
+def show_alarms(path: Path, patient: str | None, since: str, *, json_lines: bool) -> None:
+    """Print alarms with every change of their state."""
+    config = load_config(path)
+    since_ns, until_ns = _range(since, None)
+    none = True
+    with History(config.database.get_secret_value()) as history:
+        known = [p.id for p in history.patients()]
+        wanted = known if patient is None else [_known(patient, known)]
+        for one in wanted:
+            for alarm in history.alarms(one, since_ns, until_ns):
+                none = False
+                changes = history.changes(alarm.id)
+                if json_lines:
+                    _print(
+                        {
+                            "id": alarm.id,
+                            "patient": alarm.patient,
+                            "condition": alarm.condition,
+                            "priority": alarm.priority,
+                            "state": alarm.state,
+                            "started": iso(alarm.started_ns),
+                            "raised": iso(alarm.raised_ns),
+                            "ended": None if alarm.ended_ns is None else iso(alarm.ended_ns),
+                            "changes": [
+                                {"at": iso(c.at_ns), "state": c.state, "reason": c.reason}
+                                for c in changes
+                            ],
+                        }
+                    )
+                    continue
+                sys.stdout.write(_alarm_line(alarm) + "\n")
+                for c in changes:
+                    sys.stdout.write(f"    {local(c.at_ns)}  {c.state}: {c.reason}\n")
+    if none and not json_lines:
+        sys.stdout.write("no alarms in this time\n")
+
+
+def _range(since: str, until: str | None) -> tuple[int, int]:
+    since_ns = moment_ns(since, "--since")
+    # Played faster than life, what is stored reaches into the future.
+    until_ns = LAST_NS if until is None else moment_ns(until, "--until")
+    if since_ns >= until_ns:
+        raise MisuseError("--since must be before --until")
+    return since_ns, until_ns
+
+
+def _history(config: Config, patient: str) -> History:
+    history = History(config.database.get_secret_value())
+    try:
+        _known(patient, [p.id for p in history.patients()])
+    except BaseException:
+        history.close()
+        raise
+    return history
+
+
+def _known(patient: str, known: list[str]) -> str:
+    if patient not in known:
+        raise CommandError(
+            f"nothing is stored of patient {patient!r}; there is {', '.join(known) or 'nobody'}"
+        )
+    return patient
+
+
+def _rows(windows: Iterator[WindowResult], since_ns: int, until_ns: int) -> list[_Row]:
+    whole_s = (until_ns - since_ns) / 1e9
+    step_s = next((s for s in _STEPS_S if whole_s / s <= _MOST_ROWS), _STEPS_S[-1])
+    rows: list[_Row] = []
+    for result in windows:
+        start_ns = result.start_ns - result.start_ns % (step_s * 1_000_000_000)
+        if not rows or rows[-1].start_ns != start_ns:
+            rows.append(_Row(start_ns))
+        row = rows[-1]
+        row.windows += 1
+        if not result.grade.good:
+            row.reasons.update(result.grade.reasons)
+            continue
+        row.good += 1
+        if result.heart_rate is not None:
+            row.rates.append(result.heart_rate)
+        rhythm = _rhythm(result)
+        if rhythm is not None:
+            row.rhythms[rhythm] += 1
+    return rows
+
+
+def _table(patient: str, rows: list[_Row]) -> Table:
+    table = Table(title=f"{patient}: beats per minute, rhythm, signal")
+    table.add_column("from", no_wrap=True)
+    for rate in ("least", "mean", "most", "good"):
+        table.add_column(rate, justify="right", no_wrap=True)
+    table.add_column("rhythm")
+    table.add_column("not read because")
+    for row in rows:
+        rates = row.rates
+        table.add_row(
+            # Steps are of whole minutes.
+            local(row.start_ns).rpartition(":")[0],
+            *(f"{v:.0f}" for v in (min(rates), sum(rates) / len(rates), max(rates)))
+            if rates
+            else ("--", "--", "--"),
+            f"{100 * row.good / row.windows:.0f} %",
+            ", ".join(f"{r} {100 * n / row.good:.0f} %" for r, n in row.rhythms.most_common(3)),
+            ", ".join(f"{r} {n}" for r, n in row.reasons.most_common()),
+        )
+    return table
+
+
+def _rhythm(result: WindowResult) -> str | None:
+    if result.model is None or result.probabilities is None:
+        return None
+    of = dict(zip(result.model.classes, result.probabilities.tolist(), strict=True))
+    return max((r for r in RHYTHMS if r in of), key=lambda r: of[r], default=None)
+
+
+def _window_json(result: WindowResult, bundle: Bundle) -> dict[str, Any]:
+    probabilities: dict[str, float] = {}
+    if result.model is not None and result.probabilities is not None:
+        probabilities = dict(
+            zip(
+                result.model.classes,
+                (round(p, 5) for p in result.probabilities.tolist()),
+                strict=True,
+            )
+        )
+    return {
+        "device": result.stream.device,
+        "start": iso(result.start_ns),
+        "duration_s": round(result.duration_s, 3),
+        "quality": result.grade.quality,
+        "reasons": list(result.grade.reasons),
+        "heart_rate": _rounded(result.heart_rate, 1),
+        "longest_rr_s": _rounded(result.longest_rr_s, 3),
+        "probabilities": probabilities,
+        "positive": positives(result, bundle.thresholds),
+    }
+
+
+def _gap_json(gap: Gap) -> dict[str, Any]:
+    return {
+        "device": gap.stream.device,
+        "gap": gap.cause,
+        "start": iso(gap.start_ns),
+        "end": iso(gap.end_ns),
+    }
+
+
+def _alarm_line(alarm: Alarm) -> str:
+    end = "still active" if alarm.ended_ns is None else f"to {local(alarm.ended_ns)}"
+    return (
+        f"{alarm.priority} alarm: {alarm.patient}, {alarm.condition.removeprefix('class:')}, "
+        f"{local(alarm.started_ns)} {end}"
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _class(episode: Episode) -> str:
+    return episode.condition.removeprefix("class:")
+
+
+def _print(row: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,53 @@
+"""``leadone run`` and ``leadone replay``: the daemon as it is deployed."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from alerts.delivery import LogDelivery
+from ingest.chunk import Stream
+from ingest.recordings import read_recording
+from ingest.source import Source
+from models.bundle import Bundle
+from monitor import logs
+from monitor.cli.errors import CommandError
+from monitor.cli.setup import prepare
+from monitor.config import Config
+from monitor.service import serve, stop_on_signals
+from monitor.sources import Playlist
+
+
+def run_daemon(path: Path) -> None:
+    """Run until SIGTERM or SIGINT, or until every configured source has ended."""
+    config, bundle, sources = prepare(path)
+    asyncio.run(_run(config, bundle, sources))
+
+
+def replay_records(
+    path: Path, records: Sequence[Path], patient: str, speed: float, lead: str | None
+) -> None:
+    """Play recordings into the configured database as one more device of a patient.
+
+    Raises:
+        CommandError: if the patient is not configured.
+        RecordingError: if a recording cannot be read or has no such lead.
+    """
+    config, bundle, _ = prepare(path)
+    known = [p.id for p in config.patients]
+    if patient not in known:
+        raise CommandError(
+            f"--patient: {path} has no patient {patient!r}; it has {', '.join(known)}"
+        )
+    for record in records:
+        recording = read_recording(record)
+        recording.lead_index(lead or recording.default_lead())
+    source = Playlist(records, Stream(patient, "replay"), lead=lead, speed=speed)
+    asyncio.run(_run(config, bundle, [source]))
+
+
+async def _run(config: Config, bundle: Bundle, sources: Sequence[Source]) -> None:
+    logs.configure(config.log.level, config.log.format, config.private_names)
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    await serve(config, sources, bundle, stop=stop, on_change=[LogDelivery(names).deliver])
