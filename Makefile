@@ -1,0 +1,50 @@
+# Every target makes the virtual environment it needs; nothing but Python 3.11+ has to be there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+
+.PHONY: run test check format accuracy bench bundle clean
+
+run: $(VENV)/base  ## simulated patients, real pipeline: leadone demo
+	$(BIN)/leadone demo
+
+test: $(VENV)/dev  ## the whole test suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/dev  ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+format: $(VENV)/dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+accuracy: $(VENV)/dev  ## figures on real recordings, written to docs/accuracy.md
+	$(BIN)/python -m bench.accuracy --data $(DATA) --write docs/accuracy.md
+
+bench: $(VENV)/dev  ## speed, memory, start-up and size, written to docs/performance.md
+	$(BIN)/python -m bench.performance --data $(DATA) --write docs/performance.md
+
+bundle: $(VENV)/dev  ## train and export the shipped bundle (half an hour on two cores)
+	$(BIN)/python -m training pretrain --data $(DATA)
+	$(BIN)/python -m training finetune --data $(DATA)
+	$(BIN)/python -m training export --data $(DATA)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leadone needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	touch $(VENV)/base $@

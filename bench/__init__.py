@@ -1,0 +1,1 @@
+"""Measurements: what docs/ quotes comes out of these commands."""
