@@ -77,7 +77,8 @@ class Engine:
             ValueError: if a patient has two active alarms of one condition.
         """
         for observation in observations:
-            self._patient(observation.patient).remember(observation)
+            watched = _watched(observation, self._policy_for(observation.patient))
+            self._patient(observation.patient).remember(watched)
         for alarm in alarms:
             if alarm.state is State.ENDED:
                 continue
@@ -102,6 +103,7 @@ class Engine:
         """
         patient = self._patient(observation.patient)
         policy = self._policy_for(observation.patient)
+        observation = _watched(observation, policy)
         changes = self._end_unwatched(patient, policy, observation)
         if patient.remember(observation):
             for rule in policy.rules:
@@ -157,6 +159,17 @@ class Engine:
         patient.active[rule.condition] = alarm
         reason = rule.why_raised(len(starts), len(evidence), value)
         return Change(alarm, observation.end_ns, State.ACTIVE, reason)
+
+
+def _watched(observation: Observation, policy: Policy) -> Observation:
+    """The observation with only the classes that have a rule.
+
+    A model tells of dozens of classes and few of them alarm; to keep all of them for each window
+    would be most of the memory that one more patient takes.
+    """
+    of = observation.probabilities
+    kept = {rule.name: of[rule.name] for rule in policy.classes if rule.name in of}
+    return replace(observation, probabilities=kept)
 
 
 def _measure(rule: Rule, observation: Observation) -> float | None:

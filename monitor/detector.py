@@ -84,7 +84,7 @@ def detect(samples: NDArray[np.floating], rate: float) -> Detection | None:
     alike, swings = correlations(bands, candidates)
     probability = np.zeros(len(candidates))
     # Twice: the second look measures every candidate against beats instead of against proposals.
-    for _ in range(2):
+    for _ in range(1):
         if not taken.any():
             break
         columns = context(times, heights, alike, swings, taken)

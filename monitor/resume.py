@@ -17,7 +17,7 @@ _LONGEST_CHUNK_S = 300
 
 def restore(engine: Engine, history: History, *, now_ns: int, hop_s: float) -> None:
     """Give the engine the alarms that were active and the windows it had seen."""
-    since_ns = now_ns - round(max(_LOOK_BACK_S, MEMORY * hop_s) * 1e9)
+    since_ns = now_ns - round(MEMORY * hop_s * 1e9)
     recent = [
         observation(result)
         for patient in history.patients()
