@@ -1,7 +1,7 @@
 """The daemon: chunks from every source, through the pipeline, to stored results and alarms."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -45,6 +45,9 @@ _BATCH = 16
 _PATIENCE_S = 5.0
 _MOST_UNSTORED = 20_000
 
+# Between two runs less than this is no time without a watch, only a rounding of time stamps.
+_UNWATCHED_NS = 1_000_000_000
+
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
@@ -59,6 +62,8 @@ class Daemon:
         engine: what decides on alarms, restored to where it stopped.
         length_s: window length, in seconds.
         hop_s: from one window to the next, in seconds.
+        ended: UTC ns at which an earlier run's signal of a stream ended; the time from then to its
+            first chunk is stored as a gap.
         on_result: called with every stored result, on the event loop.
         on_change: called with every stored change of an alarm, on the event loop.
     """
@@ -72,6 +77,7 @@ class Daemon:
         engine: Engine,
         length_s: float,
         hop_s: float,
+        ended: Mapping[Stream, int] | None = None,
         on_result: Sequence[Callable[[WindowResult], None]] = (),
         on_change: Sequence[Callable[[Change], None]] = (),
     ) -> None:
@@ -81,6 +87,7 @@ class Daemon:
         self._engine = engine
         self._length_s = length_s
         self._hop_s = hop_s
+        self._ended = dict(ended or {})
         self._on_result = on_result
         self._on_change = on_change
         self._rings: dict[Stream, Ring] = {}
@@ -171,6 +178,11 @@ class Daemon:
         if ring is None:
             ring = Ring(chunk.stream, length_s=self._length_s, hop_s=self._hop_s)
             self._rings[chunk.stream] = ring
+            ended_ns = self._ended.get(chunk.stream, chunk.start_ns)
+            if chunk.start_ns - ended_ns > _UNWATCHED_NS:
+                await self._record_gap(
+                    Gap(chunk.stream, ended_ns, chunk.start_ns, "leadone was not running")
+                )
         cut = ring.add(chunk)
         for gap in cut.gaps:
             await self._record_gap(gap)

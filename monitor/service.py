@@ -64,6 +64,7 @@ async def serve(
         with History(url) as history:
             restore(engine, history, now_ns=now_ns, hop_s=config.window.hop)
             streams = [Stream(s.patient, s.device) for s in config.sources]
+            ends = {stream: history.last_window_end(stream) for stream in streams}
             left = backlog(
                 history,
                 streams,
@@ -82,6 +83,7 @@ async def serve(
         engine=engine,
         length_s=config.window.length,
         hop_s=config.window.hop,
+        ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
         on_result=on_result,
         on_change=on_change,
     )

@@ -18,12 +18,17 @@ from monitor.metrics import RECORDINGS_REFUSED
 
 _log = structlog.get_logger()
 
+# Longer than any window that can be configured.
+_BETWEEN_NS = 61_000_000_000
+
 
 class Playlist:
     """Recordings of one device, played one after the other as if live.
 
-    Each is read when its turn comes; the first begins at the present, whenever it was made. One
-    that cannot be read is logged, counted and passed over.
+    Each is read when its turn comes; the first begins at the present, whenever it was made, and
+    each further one at least a minute of the stream's time after the one before: no window may
+    hold the end of one recording and the start of another. One that cannot be read is logged,
+    counted and passed over.
 
     Args:
         records: paths of the recordings.
@@ -53,7 +58,7 @@ class Playlist:
                     lead=self._lead,
                     speed=self._speed,
                     # Faster than real time, what was played last may end in the future.
-                    start_ns=max(time.time_ns(), end_ns),
+                    start_ns=max(time.time_ns(), end_ns + _BETWEEN_NS if end_ns else 0),
                 )
             except RecordingError as error:
                 RECORDINGS_REFUSED.inc()

@@ -160,7 +160,7 @@ def test_whatever_comes_peaks_are_in_the_window_and_ascend(samples: Signal, rate
 
 
 def lead1(data: Path) -> Iterator[tuple[str, Signal, Signal]]:
-    """Every third record of the subjects that no threshold was chosen on: name, µV, R peaks."""
+    """Every third record of the subjects that no weight was fitted on: name, µV, R peaks."""
     with (data / "lead1" / "rpeaks.csv").open() as file:
         peaks = {row["record"]: row["samples"].split() for row in csv.DictReader(file)}
     for record in read_shard(data / "lead1" / "all.npz"):

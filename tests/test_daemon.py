@@ -641,3 +641,8 @@ async def test_the_service_starts_twice_on_one_database(tmp_path: Path) -> None:
     ]
     with History(url) as history:
         assert [(p.id, p.name) for p in history.patients()] == [("anna", "Anna Example")]
+    # The first run's signal ended at 100 s, the second's began at 120 s.
+    (gap,) = gaps(url)
+    assert gap.cause == "leadone was not running"
+    assert (gap.start_ns - T0) / S == pytest.approx(100, abs=0.02)
+    assert gap.end_ns == T0 + 120 * S
