@@ -98,7 +98,7 @@ class TimeFigures:
 
 
 def tuning_half(record: str) -> bool:
-    """Whether a ``lead1`` record is of a subject that thresholds and weights were chosen on."""
+    """Whether a ``lead1`` record is of a subject that weights were fitted on."""
     return int(record.partition("-")[0]) % 2 == 0
 
 
@@ -235,16 +235,16 @@ def rate_figures(samples: Iterable[Sample]) -> RateFigures:
 
 
 def lead1_figures(data: Path) -> dict[str, PeakFigures]:
-    """``lead1`` by half: weights and thresholds were chosen on "tuned", none on "held out"."""
+    """``lead1`` by half of its subjects: weights were fitted on "fitted", not on "held out"."""
     samples = list(lead1_windows(data))
     return {
-        "tuned": peak_figures(s for s in samples if tuning_half(s.record)),
+        "fitted": peak_figures(s for s in samples if tuning_half(s.record)),
         "held out": peak_figures(s for s in samples if not tuning_half(s.record)),
     }
 
 
 def mitdb_figures(data: Path) -> dict[str, RateFigures]:
-    """MIT-BIH, lead MLII: each record, and "all"."""
+    """MIT-BIH, lead MLII: each record, and "all"; in view when thresholds were chosen."""
     samples = list(mitdb_windows(data))
     records = sorted({s.record for s in samples})
     by_record = {r: rate_figures(s for s in samples if s.record == r) for r in records}

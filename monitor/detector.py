@@ -71,7 +71,7 @@ def detect(samples: NDArray[np.floating], rate: float) -> Detection | None:
         rate: samples per second, in Hz.
 
     Returns:
-        The detection; None if the samples do not vary.
+        The detection; None if the samples do not vary or last less than 0.2 s.
 
     Raises:
         ValueError: ``rate`` is below 50 Hz.
@@ -84,7 +84,7 @@ def detect(samples: NDArray[np.floating], rate: float) -> Detection | None:
     alike, swings = correlations(bands, candidates)
     probability = np.zeros(len(candidates))
     # Twice: the second look measures every candidate against beats instead of against proposals.
-    for _ in range(1):
+    for _ in range(2):
         if not taken.any():
             break
         columns = context(times, heights, alike, swings, taken)

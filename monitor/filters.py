@@ -16,6 +16,7 @@ RATE = 125.0
 LOWEST_RATE = 50.0
 """The least a QRS complex can be seen at, in Hz."""
 
+_SHORTEST_S = 0.2
 _PAD_S = 1.0
 # Corners in Hz: nothing below the first, all between the second and third, nothing above the last.
 _ECG = (0.3, 0.9, 35.0, 45.0)
@@ -49,7 +50,8 @@ def split(samples: NDArray[np.floating], rate: float) -> Bands | None:
         rate: samples per second, in Hz.
 
     Returns:
-        The bands, [m] with m = about n · 125 / rate; None if the samples do not vary.
+        The bands, [m] with m = about n · 125 / rate; None if the samples do not vary
+        or last less than a QRS complex, 0.2 s.
 
     Raises:
         ValueError: ``rate`` is below 50 Hz, where the QRS band is not in the samples.
@@ -59,7 +61,7 @@ def split(samples: NDArray[np.floating], rate: float) -> Bands | None:
             f"a QRS complex takes {LOWEST_RATE:g} samples per second to be seen, not {rate:g}"
         )
     n = len(samples)
-    if n < 2:
+    if n < _SHORTEST_S * rate:
         return None
     x = samples.astype(np.float64)
     # Scaled before anything is subtracted: a float64 near its limit must not overflow.
@@ -105,7 +107,7 @@ class _Plan:
 def _plan(n: int, rate: float) -> _Plan:
     pad = min(max(1, round(_PAD_S * rate)), n - 1)
     size = _fast_size(n + 2 * pad)
-    out_size = max(8, _fast_size(round(size * RATE / rate)))
+    out_size = _fast_size(round(size * RATE / rate))
     kept = min(size // 2, out_size // 2 - 1) + 1
     frequency = np.arange(kept, dtype=np.float64) * np.float64(rate / size)
     gain = out_size / size

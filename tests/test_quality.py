@@ -172,6 +172,12 @@ def test_wander_and_hum_that_a_filter_takes_away_are_not_noise() -> None:
     assert grade(window(signal, 250.0)).good
 
 
+def test_a_heart_on_a_slope_a_hundred_times_its_height_is_noisy() -> None:
+    slope = np.linspace(0, 1e5, 2500)
+    assert grade(window(sinus(250.0) + 0.02 * slope, 250.0)).good
+    assert_bad(grade(window(sinus(250.0) + slope, 250.0)), Reason.NOISY)
+
+
 @pytest.mark.parametrize("pause_s", [3.0, 5.0, 7.0])
 def test_a_pause_is_good_and_seen(pause_s: float) -> None:
     signal = sinus(seconds=20.0)
