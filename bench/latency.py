@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from bench.machine import one_core
 from models.bundle import Bundle
 from models.classifier import SIZES, ConvTransformer
-from models.runtime import Runtime
+from models.runtime import Runtime, session_options
 from models.system import LeadOneSystem
 
 TEACHER_RATE = 500
@@ -92,12 +92,6 @@ def _side_by_side(shipped: Callable[[], object], teacher: Callable[[], object]) 
 
 def _session(teacher: ConvTransformer) -> ort.InferenceSession:
     """The teacher exported as bundles are, opened with the options of ``models.runtime``."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
     with tempfile.TemporaryDirectory(prefix="leadone-bench-") as folder:
         path = Path(folder) / "teacher.onnx"
         with warnings.catch_warnings():
@@ -111,7 +105,7 @@ def _session(teacher: ConvTransformer) -> ort.InferenceSession:
                 opset_version=17,
                 dynamo=False,
             )
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
 
 
 def _system(bundle: Bundle) -> LeadOneSystem:

@@ -37,7 +37,7 @@ _Told = TypeVar("_Told")
 _WINDOWS_WAITING = 512
 
 # A batch shares the fixed cost of one inference; beyond this it gains nothing more.
-_BATCH = 16
+_BATCH = 8
 
 # While the database is away hearts are watched all the same: after this long a record is left to
 # the writer, which keeps it and tries on, and the next step is taken. So many records may wait so;
