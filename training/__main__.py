@@ -65,7 +65,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         load_ptbxl(arguments.data, TRAIN_FOLDS, classes),
         load_ptbxl(arguments.data, [VALIDATION_FOLD], classes),
         RESTORATION,
-        Schedule(epochs=arguments.epochs or 10, learning_rate=3e-3),
+        Schedule(epochs=arguments.epochs or 6, learning_rate=3e-3),
     )
     torch.save(net.state_dict(), arguments.run / "restoration.pt")
     _log.info("restoration trained", validation_mse=round(error, 4))
@@ -86,7 +86,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
             load_cinc2017(arguments.data, "validation"),
         ),
         classes,
-        Schedule(epochs=arguments.epochs or 12),
+        Schedule(epochs=arguments.epochs or 10),
         arguments.run / "system.pt",
     )
 
