@@ -64,9 +64,8 @@ class Board:
         now.good += 1
         now.heart_rate = result.heart_rate
         positive = positives(result, self._thresholds)
-        probabilities = _by_class(result)
-        rhythms = [(c, probabilities[c]) for c in RHYTHMS if c in probabilities]
-        now.rhythm = max(rhythms, key=lambda r: r[1], default=None)
+        probabilities = result.by_class
+        now.rhythm = likeliest_rhythm(result)
         shown = (*RHYTHMS, "NECG")
         now.findings = tuple((c, probabilities[c]) for c in positive if c not in shown)
 
@@ -85,12 +84,13 @@ class Board:
 
 def positives(result: WindowResult, thresholds: dict[str, float]) -> list[str]:
     """Classes at or over their threshold, likeliest first."""
-    probabilities = _by_class(result)
+    probabilities = result.by_class
     over = [c for c, p in probabilities.items() if p >= thresholds.get(c, 1.0)]
     return sorted(over, key=lambda c: -probabilities[c])
 
 
-def _by_class(result: WindowResult) -> dict[str, float]:
-    if result.model is None or result.probabilities is None:
-        return {}
-    return dict(zip(result.model.classes, result.probabilities.tolist(), strict=True))
+def likeliest_rhythm(result: WindowResult) -> tuple[str, float] | None:
+    """Abbreviation and probability of the likeliest rhythm; None in a bad window."""
+    probabilities = result.by_class
+    rhythms = [(c, probabilities[c]) for c in RHYTHMS if c in probabilities]
+    return max(rhythms, key=lambda r: r[1], default=None)

@@ -49,3 +49,10 @@ class WindowResult:
     def end_ns(self) -> int:
         """UTC time just after the window's last sample, in nanoseconds."""
         return self.start_ns + round(self.duration_s * 1e9)
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """Probability by class abbreviation; empty in a bad window."""
+        if self.model is None or self.probabilities is None:
+            return {}
+        return dict(zip(self.model.classes, self.probabilities.tolist(), strict=True))

@@ -96,19 +96,13 @@ def _windows(recording: Recording, lead: str) -> Iterator[Window | Gap]:
 
 
 def _print_json(record: str, result: WindowResult, thresholds: dict[str, float]) -> None:
-    probabilities: dict[str, float] = {}
-    if result.model is not None and result.probabilities is not None:
-        probabilities = {
-            c: round(p, 5)
-            for c, p in zip(result.model.classes, result.probabilities.tolist(), strict=True)
-        }
     row = {
         "record": record,
         "start_s": round(result.start_ns / 1e9, 3),
         "quality": result.grade.quality,
         "reasons": list(result.grade.reasons),
         "heart_rate": None if result.heart_rate is None else round(result.heart_rate, 1),
-        "probabilities": probabilities,
+        "probabilities": {c: round(p, 5) for c, p in result.by_class.items()},
         "positive": positives(result, thresholds),
     }
     sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -116,8 +110,8 @@ def _print_json(record: str, result: WindowResult, thresholds: dict[str, float])
 
 def _print_line(_record: str, result: WindowResult, thresholds: dict[str, float]) -> None:
     rate = "--" if result.heart_rate is None else f"{result.heart_rate:.0f}"
-    if result.grade.good and result.probabilities is not None and result.model is not None:
-        of = dict(zip(result.model.classes, result.probabilities.tolist(), strict=True))
+    if result.grade.good:
+        of = result.by_class
         seen = ", ".join(f"{c} {of[c]:.2f}" for c in positives(result, thresholds)) or "nothing"
     else:
         seen = "not read: " + ", ".join(result.grade.reasons)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from alerts.conditions import Alarm
 from models.bundle import Bundle
-from monitor.board import RHYTHMS, positives
+from monitor.board import likeliest_rhythm, positives
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.times import LAST_NS, iso, local, moment_ns, span
 from monitor.config import Config, load_config
@@ -197,9 +197,9 @@ def _rows(windows: Iterator[WindowResult], since_ns: int, until_ns: int) -> list
         row.good += 1
         if result.heart_rate is not None:
             row.rates.append(result.heart_rate)
-        rhythm = _rhythm(result)
+        rhythm = likeliest_rhythm(result)
         if rhythm is not None:
-            row.rhythms[rhythm] += 1
+            row.rhythms[rhythm[0]] += 1
     return rows
 
 
@@ -225,23 +225,7 @@ def _table(patient: str, rows: list[_Row]) -> Table:
     return table
 
 
-def _rhythm(result: WindowResult) -> str | None:
-    if result.model is None or result.probabilities is None:
-        return None
-    of = dict(zip(result.model.classes, result.probabilities.tolist(), strict=True))
-    return max((r for r in RHYTHMS if r in of), key=lambda r: of[r], default=None)
-
-
 def _window_json(result: WindowResult, bundle: Bundle) -> dict[str, Any]:
-    probabilities: dict[str, float] = {}
-    if result.model is not None and result.probabilities is not None:
-        probabilities = dict(
-            zip(
-                result.model.classes,
-                (round(p, 5) for p in result.probabilities.tolist()),
-                strict=True,
-            )
-        )
     return {
         "device": result.stream.device,
         "start": iso(result.start_ns),
@@ -250,7 +234,7 @@ def _window_json(result: WindowResult, bundle: Bundle) -> dict[str, Any]:
         "reasons": list(result.grade.reasons),
         "heart_rate": _rounded(result.heart_rate, 1),
         "longest_rr_s": _rounded(result.longest_rr_s, 3),
-        "probabilities": probabilities,
+        "probabilities": {c: round(p, 5) for c, p in result.by_class.items()},
         "positive": positives(result, bundle.thresholds),
     }
 
