@@ -7,8 +7,10 @@ A 1-D U-Net (Ronneberger et al. 2015) trained by mean squared error. The paper g
 import torch
 from torch import Tensor, nn
 
+from models import leads
+
 WIDTHS = {"tiny": 15, "small": 30, "base": 60}
-LEADS = 12
+LEADS = len(leads.LEADS)
 
 
 class _Block(nn.Module):
