@@ -1,0 +1,1 @@
+"""How good networks are: functions on arrays and on torch modules, without files or options."""
