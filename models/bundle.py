@@ -63,6 +63,7 @@ class Manifest(_Strict):
     window_s: float = Field(gt=0)
     leads: tuple[str, ...]
     networks: Mapping[str, str]
+    method: str | None = None
     classes: tuple[BundleClass, ...] = Field(min_length=1)
     metrics: Mapping[str, Any]
     data: tuple[Mapping[str, str], ...]

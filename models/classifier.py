@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and depth: 50.50 M parameters for the teacher, 0.258 to 1.60 M for the students."""
+    """Width and depth: 50.50 M parameters for the teacher, 0.258 to 1.60 M for the students.
+
+    ``teacher-256`` (10.5 M) is the teacher for machines without a GPU.
+    """
 
     dimension: int
     layers: int
@@ -22,6 +25,7 @@ class Size:
 
 SIZES = {
     "teacher": Size(512, 12, 8),
+    "teacher-256": Size(256, 8, 8),
     "base": Size(128, 4, 4),
     "small": Size(96, 5, 4),
     "tiny": Size(64, 1, 4),
@@ -103,6 +107,9 @@ class ConvTransformer(nn.Module):
         strides: of the three convolution blocks. 4·4·4 at 500 Hz (the paper) is a token each
             0.128 s, 4·4·2 at 100 Hz one each 0.32 s.
         dropout: in the transformer layers and before the last linear layer.
+
+    Attributes:
+        width: of the pooled features.
     """
 
     positions: Tensor
@@ -117,6 +124,7 @@ class ConvTransformer(nn.Module):
     ) -> None:
         super().__init__()
         d = size.dimension
+        self.width = d
         self.blocks = nn.Sequential(
             _Residual(leads, d, strides[0]),
             _Residual(d, d, strides[1]),
@@ -135,11 +143,14 @@ class ConvTransformer(nn.Module):
         tokens = self.layers(tokens + self.positions[: tokens.shape[1]])
         return torch.amax(tokens, dim=1)
 
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [batch, classes] of pooled features [batch, d]."""
+        result: Tensor = self.out(self.dropout(self.activation(self.hidden(features))))
+        return result
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of z-scored leads [batch, leads, time]."""
-        hidden = self.activation(self.hidden(self.features(x)))
-        result: Tensor = self.out(self.dropout(hidden))
-        return result
+        return self.classify(self.features(x))
 
 
 def _sinusoids(length: int, dimension: int) -> Tensor:

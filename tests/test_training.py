@@ -1,39 +1,96 @@
-"""How the first bundle is made: labels, augmentation, calibration, the stages end to end."""
+"""How a bundle is made: mixing, the loop, the stages end to end, and what goes wrong on the way."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from models.bundle import AlarmRule  # noqa: E402
+from models.leads import LEADS  # noqa: E402
 from models.runtime import Runtime  # noqa: E402
-from models.system import LeadOneSystem  # noqa: E402
+from training.__main__ import main  # noqa: E402
 from training.augment import augment, zscore  # noqa: E402
 from training.calibrate import at_precision, best_f_beta, platt  # noqa: E402
-from training.data import (  # noqa: E402
-    Cinc2017,
-    PtbXl,
-    cinc_split,
-    cinc_targets,
-    load_cinc2017,
-    load_ptbxl,
-    shipped_classes,
-)
+from training.config import load_config, parse_config  # noqa: E402
+from training.data import load_cinc2017, load_ptbxl  # noqa: E402
+from training.datasets.cache import Cache  # noqa: E402
+from training.datasets.prepare import prepare  # noqa: E402
+from training.datasets.record import Record  # noqa: E402
+from training.datasets.splits import hashed_split  # noqa: E402
+from training.errors import TrainingError  # noqa: E402
 from training.export import write_bundle  # noqa: E402
+from training.losses import Outputs, Shape, Targets, methods  # noqa: E402
+from training.losses.base import flipped  # noqa: E402
+from training.losses.liteheart import Discriminator, LiteHeartOne  # noqa: E402
+from training.mixing import region_mix  # noqa: E402
 from training.policy import alarm_rules  # noqa: E402
+from training.pool import Pool, Shuffle  # noqa: E402
+from training.release import assemble  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
-from training.stages import (  # noqa: E402
-    Schedule,
-    finetune_student,
-    pretrain_restoration,
-    validation_logits,
-)
 
-# All that a Challenge 2017 reference speaks of.
-CLASSES = ("NSR", "AF", "AFL", "PVC", "PAC", "SVARR", "BIGU", "PR", "LVH")
+CLASSES = ("AF", "PVC", "NSR")
+
+
+class Toy:
+    """Twelve-lead records whose class is written in their shape; folds 1 to 3."""
+
+    name, licence = "toy", "none"
+    leads: Sequence[str] = LEADS
+    columns = CLASSES
+
+    def ids(self) -> Sequence[str]:
+        return [str(i) for i in range(60)]
+
+    def read(self, name: str) -> Record:
+        n = int(name)
+        rng = np.random.default_rng(n)
+        t = np.arange(1000) / 100
+        kind = n % 3
+        wave = 800 * np.sin(2 * np.pi * (2 + 3 * kind) * t)
+        signal = np.stack([wave * (1 + 0.1 * i) for i in range(12)])
+        return Record(
+            id=name,
+            patient=name,
+            signal=(signal + rng.normal(0, 100, signal.shape)).astype(np.float32),
+            rate=100.0,
+            leads=LEADS,
+            positive=frozenset({CLASSES[kind]}),
+            known=None,
+            fold=n % 5 + 1,
+        )
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("toy") / "cache"
+    prepare(Toy(), path)
+    return path
+
+
+def write_yaml(path: Path, toy: Path, **fields: object) -> Path:
+    content: dict[str, object] = {
+        "data": [{"cache": str(toy), "train": [1, 2, 3], "validation": [4], "test": [5]}],
+        "classes": list(CLASSES),
+        "size": "tiny",
+        "schedule": {"steps": 4, "batch": 8, "validate_every": 2, "learning_rate": 1e-3},
+        **fields,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+# --- Mixing -------------------------------------------------------------------------------------
 
 
 def test_limb_leads_follow_einthoven_and_goldberger() -> None:
@@ -45,23 +102,386 @@ def test_limb_leads_follow_einthoven_and_goldberger() -> None:
     assert np.allclose(leads[6:], eight[2:])
 
 
-def test_what_a_reference_cannot_know_is_masked() -> None:
-    labels, weights = cinc_targets(["N", "A", "O", "~"], CLASSES)
-    place = CLASSES.index
-    assert labels[0, place("NSR")] == weights[0, place("NSR")] == 1
-    assert (labels[0, place("AF")], weights[0, place("AF")]) == (0, 1)
-    assert labels[1, place("AF")] == 1
-    assert weights[2, place("NSR")] == 0, "another rhythm may still be of sinus origin"
-    assert not weights[3].any()
-    assert not weights[:, place("LVH")].any()
+def test_the_same_box_is_cut_from_both_signals_and_the_labels_follow_its_area() -> None:
+    generator = torch.Generator().manual_seed(3)
+    mix = region_mix(torch.zeros(40, dtype=torch.int64), 12, 100, generator)
+    number = torch.arange(40.0)[:, None, None].expand(40, 12, 100)
+    mixed, other = mix.signals(number), mix.signals(number + 1000)
+    assert torch.equal(other, mixed + 1000), "real and restored leads get the same box"
+    labels = mix.labels(torch.eye(40))
+    for n in range(40):
+        taken = (mixed[n] != n).float().mean().item()
+        if int(mix.partner[n]) != n:
+            assert labels[n, int(mix.partner[n])] == pytest.approx(taken)
+            assert labels[n, n] == pytest.approx(1 - taken)
+    inside = mix.inside
+    rows, columns = inside.any(2), inside.any(1)
+    assert torch.equal(inside, rows[:, :, None] & columns[:, None, :]), "a box, not a scatter"
+    share = inside.float().mean(dim=(1, 2))
+    assert 0.15 < share.mean() < 0.5
+    assert share.max() > 0.6
 
 
-def test_splits_do_not_depend_on_what_else_there_is() -> None:
-    names = [f"A{i:05d}" for i in range(1, 4001)]
-    share = {s: sum(cinc_split(n) == s for n in names) for s in ("train", "validation", "test")}
-    assert share["train"] == pytest.approx(2800, abs=120)
-    assert share["test"] == pytest.approx(800, abs=80)
-    assert cinc_split("A00001") == cinc_split("A00001")
+def test_records_are_mixed_within_their_data_set_only() -> None:
+    groups = torch.tensor([0, 1] * 10)
+    mix = region_mix(groups, 12, 100, torch.Generator().manual_seed(1))
+    assert torch.equal(groups[mix.partner], groups)
+    assert sorted(mix.partner.tolist()) == list(range(20))
+
+
+def test_a_mixed_label_is_known_where_both_are() -> None:
+    mix = region_mix(torch.zeros(4, dtype=torch.int64), 12, 50, torch.Generator().manual_seed(2))
+    known = torch.tensor([[1.0], [1.0], [0.0], [1.0]])
+    expected = [known[i] * known[int(p)] for i, p in enumerate(mix.partner)]
+    assert torch.equal(mix.known(known), torch.stack(expected))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 128, 129])
+def test_no_sample_is_its_own_negative(n: int) -> None:
+    partner = flipped(n)
+    assert (partner != torch.arange(n)).all()
+    assert partner[0] == n - 1, "sample N - n (equation 18)"
+
+
+# --- LiteHeart's terms --------------------------------------------------------------------------
+
+
+def test_region_distillation_worked_by_hand() -> None:
+    # tau 2, teacher logit 2 ln 3 -> p = 3/4; student logit 0 -> 1/2: the cross-entropy is ln 2, and
+    # tau squared makes it 4 ln 2. The unknown second class must not count.
+    method = LiteHeartOne(Shape(student=4, teacher=4, classes=2, records=1), alpha=1, tau=2)
+    student = Outputs(torch.tensor([[0.0, 5.0]]), torch.zeros(1, 4))
+    teacher = Outputs(torch.tensor([[2 * np.log(3), -5.0]]), torch.zeros(1, 4))
+    known = torch.tensor([[1.0, 0.0]])
+    loss = method(student, teacher, Targets(torch.zeros(1, 2), known, torch.zeros(1)))
+    assert loss.item() == pytest.approx(4 * np.log(2), rel=1e-5)
+
+
+def test_an_undecided_discriminator_loses_two_ln_two() -> None:
+    net = Discriminator(8, 3)
+    torch.nn.init.zeros_(net.out.weight)
+    torch.nn.init.zeros_(net.out.bias)
+    loss = net.loss(torch.randn(6, 8), torch.randn(6, 3))
+    assert loss.item() == pytest.approx(2 * np.log(2), rel=1e-5)
+
+
+def test_the_discriminator_tells_related_pairs_from_independent_ones() -> None:
+    torch.manual_seed(0)
+    outputs = torch.randn(256, 3)
+    losses = {}
+    for name, features in (("related", outputs @ torch.randn(3, 8)), ("not", torch.randn(256, 8))):
+        net = Discriminator(8, 3)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(150):
+            rows = torch.randperm(256)[:128]
+            loss = net.loss(features[rows], outputs[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses[name] = loss.item()
+    assert losses["related"] < 0.8 * losses["not"]
+
+
+# --- Configuration, pool ------------------------------------------------------------------------
+
+
+def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
+    pool = Pool([(Cache(toy), None)], ["AF|PVC", "NSR"])
+    assert np.array_equal(pool.labels[:, 0], 1 - pool.labels[:, 1])
+
+
+def test_batches_go_over_all_records_before_any_comes_again() -> None:
+    rows = np.arange(10)
+    shuffle = Shuffle(rows, 5, seed=1)
+    first, second, third = shuffle.take(), shuffle.take(), shuffle.take()
+    assert sorted(np.concatenate((first, second))) == list(range(10))
+    again = Shuffle(rows, 5, seed=1)
+    again.given = 10
+    assert np.array_equal(again.take(), third)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"network": "oracle"}, "network"),
+        ({"size": "huge", "network": "restoration"}, "huge"),
+        ({"method": "kd"}, "needs teachers"),
+        ({"labelled": 0}, "labelled"),
+        ({"lead": "IV"}, "lead"),
+        ({"wrong": 1}, "wrong"),
+        ({"data": []}, "data"),
+    ],
+)
+def test_a_wrong_configuration_is_named_in_one_line(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    with pytest.raises(TrainingError, match=says) as error:
+        parse_config(
+            {"network": "student", "data": [{"cache": str(tmp_path)}], **change}, "run.yaml"
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_paths_end_in_one_line(
+    tmp_path: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = write_yaml(tmp_path / "s.yaml", tmp_path / "nowhere", network="student")
+    commands = [
+        ["prepare", str(tmp_path / "no"), "-o", str(tmp_path / "x")],
+        ["finetune", "-c", str(tmp_path / "no.yaml"), "-r", str(tmp_path / "r")],
+        ["finetune", "-c", str(student), "-r", str(tmp_path / "r")],
+        ["evaluate", str(tmp_path / "no")],
+        ["evaluate"],
+        ["export", str(tmp_path), "--bundle", "x", "--data", str(tmp_path)],
+        ["report", str(tmp_path), "-o", str(tmp_path / "x.html")],
+        ["table", "9", "--cache", str(toy)],
+    ]
+    for command in commands:
+        assert main(command) == 1, command
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for name in ("prepare", "pretrain", "finetune", "distill", "evaluate", "export", "report"):
+        assert name in said
+
+
+def test_a_class_without_a_record_is_named(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "c.yaml", toy, network="teacher", classes=["AF", "WPW"])
+    with pytest.raises(TrainingError, match="WPW"):
+        _train(config, tmp_path / "r")
+
+
+# --- The stages ---------------------------------------------------------------------------------
+
+
+def _train(config: Path, run: Path, **changes: object) -> dict[str, float]:
+    from training.run import train
+
+    return train(load_config(config, changes), run)
+
+
+@pytest.fixture(scope="module")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A restoration net and a teacher, a few steps each."""
+    runs = tmp_path_factory.mktemp("runs")
+    _train(write_yaml(runs / "r.yaml", toy, network="restoration"), runs / "restoration")
+    _train(write_yaml(runs / "t.yaml", toy, network="teacher", mix=True), runs / "teacher")
+    return runs
+
+
+@pytest.mark.parametrize("method", [None, *methods()])
+def test_every_method_trains_and_is_measured(
+    method: str | None, toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    from training.results import evaluate
+
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        method=method,
+        labelled=0.5,
+        teachers=[str(trained / "teacher")] if method else [],
+        restoration=str(trained / "restoration"),
+    )
+    best = _train(config, tmp_path / "run")
+    assert 0 <= best["score"] <= 1
+    history = [json.loads(x) for x in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history] == [2, 4]
+    assert ("unlabelled" in history[0]) == (method == "liteheart")
+    figures = evaluate(tmp_path / "run")["figures"]
+    assert 0 <= figures["macro_f1"] <= 1
+    saved = yaml.safe_load((tmp_path / "run/run.yaml").read_text())
+    assert saved["made"]["data"][0]["fingerprint"] == Cache(toy).fingerprint
+
+
+def test_a_resumed_run_ends_with_the_same_bits(toy: Path, trained: Path, tmp_path: Path) -> None:
+    """Killed after the first checkpoint by SIGKILL, and started again."""
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        method="liteheart",
+        labelled=0.5,
+        augment=True,
+        teachers=[str(trained / "teacher")],
+        restoration=str(trained / "restoration"),
+        schedule={"steps": 8, "batch": 8, "validate_every": 2},
+    )
+    command = [sys.executable, "-m", "training", "distill", "-c", str(config), "-r"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[1]
+    subprocess.run(
+        [*command, str(tmp_path / "whole")],
+        check=True,
+        env=environment,
+        cwd=root,
+        capture_output=True,
+    )
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "cut")],
+        env=environment,
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 60
+    while not (tmp_path / "cut/checkpoint.pt").exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / "cut/checkpoint.pt").exists()
+    subprocess.run(
+        [*command, str(tmp_path / "cut")],
+        check=True,
+        env=environment,
+        cwd=root,
+        capture_output=True,
+    )
+    whole, cut = (
+        torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "cut")
+    )
+    assert whole["progress"] == cut["progress"]
+    for name, value in whole["trained"].items():
+        assert torch.equal(value, cut["trained"][name]), name
+    assert (tmp_path / "whole/history.jsonl").read_text() == (
+        tmp_path / "cut/history.jsonl"
+    ).read_text()
+
+
+def test_a_folder_of_another_run_is_not_overwritten(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(tmp_path / "t.yaml", toy, network="teacher", seed=9)
+    with pytest.raises(TrainingError, match="another configuration"):
+        _train(config, trained / "teacher")
+
+
+def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.stages import classifier
+
+    real = classifier.masked_cross_entropy
+    calls = 0
+
+    def poisoned(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        return real(*arguments) * (float("nan") if calls == 3 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classifier, "masked_cross_entropy", poisoned)
+    config = write_yaml(tmp_path / "t.yaml", toy, network="teacher")
+    with pytest.raises(TrainingError, match=r"step 3 is not a number.*checkpoint") as error:
+        _train(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    best = _train(config, tmp_path / "run")
+    assert best["step"] in {2, 4}
+
+
+def test_a_full_disk_ends_in_one_line_and_resumes(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = torch.save, 0
+
+    def full(*arguments: object, **named: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(28, "No space left on device")
+        real(*arguments, **named)
+
+    config = write_yaml(tmp_path / "t.yaml", toy, network="teacher")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(TrainingError, match="No space left") as error:
+            _train(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert _train(config, tmp_path / "run")["score"] >= 0
+
+
+def test_weights_of_another_run_are_taken_up_but_for_what_does_not_fit(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(
+        tmp_path / "t.yaml",
+        toy,
+        network="teacher",
+        classes=["AF", "PVC"],
+        start=str(trained / "teacher"),
+        schedule={"steps": 1, "batch": 8, "validate_every": 1, "learning_rate": 1e-9},
+    )
+    _train(config, tmp_path / "run")
+    old, new = (
+        torch.load(p / "best.pt", weights_only=True)
+        for p in (trained / "teacher", tmp_path / "run")
+    )
+    assert torch.allclose(old["hidden.weight"], new["hidden.weight"], atol=1e-6)
+    assert new["out.weight"].shape == (2, old["out.weight"].shape[1])
+
+
+def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path) -> None:
+    from training.results import evaluate
+
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        method="liteheart-1",
+        teachers=[str(trained / "teacher")],
+        restoration=str(trained / "restoration"),
+    )
+    _train(config, tmp_path / "student")
+    for run in (trained / "teacher", trained / "restoration", tmp_path / "student"):
+        evaluate(run)
+    page = tmp_path / "page.html"
+    runs = [str(trained / "teacher"), str(trained / "restoration"), str(tmp_path / "student")]
+    assert main(["report", *runs, "-o", str(page)]) == 0
+    text = page.read_text()
+    assert text.count("<figure") >= 5
+    assert "liteheart-1" in text
+
+
+def test_a_run_becomes_a_bundle_in_parity_with_its_network(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        method="liteheart",
+        teachers=[str(trained / "teacher")],
+        restoration=str(trained / "restoration"),
+        strides=[4, 4, 2],
+    )
+    _train(config, tmp_path / "run")
+    system, classes = assemble(tmp_path / "run")
+    assert classes == CLASSES
+    rule = AlarmRule(priority="low", threshold=0.5, off_threshold=0.2, k=1, n=2)
+    bundle = write_bundle(
+        tmp_path / "bundle",
+        system,
+        classes,
+        np.full(len(classes), 0.5),
+        {"AF": rule},
+        version="0",
+        sizes={"restoration": "tiny", "student": "tiny"},
+        method="liteheart",
+    )
+    assert bundle.alarm_rules == {"AF": rule.model_dump()}
+    inputs = Pool([(Cache(toy), None)], classes).leads(np.arange(3), np.arange(3))[:, 0].numpy()
+    with torch.inference_mode():
+        expected = system(torch.from_numpy(inputs[:, None]))[2].numpy()
+    assert np.abs(Runtime(bundle).infer(inputs).probabilities - expected).max() < 1e-4
+
+
+# --- Augmentation, calibration ------------------------------------------------------------------
 
 
 def test_augmentation_is_seeded_and_keeps_the_scale() -> None:
@@ -75,13 +495,14 @@ def test_augmentation_is_seeded_and_keeps_the_scale() -> None:
     assert all(abs(float(row.std()) - 1) < 0.05 for row in present)
 
 
-def test_flipping_turns_some_records_round() -> None:
+def test_only_the_records_named_are_turned_round() -> None:
     x = torch.zeros(200, 1, 1000)
     x[:, :, ::100] = 30.0
     x = zscore(x + 0.01)
-    flipped = augment(x, torch.Generator().manual_seed(1), flip=True)
-    upright = (flipped.amax(-1) > -flipped.amin(-1)).float().mean().item()
-    assert 0.3 < upright < 0.7
+    turned = augment(x, torch.Generator().manual_seed(1), flip=torch.arange(200) < 100)
+    upright = (turned.amax(-1) > -turned.amin(-1)).float()[:, 0]
+    assert 0.3 < upright[:100].mean() < 0.7
+    assert upright[100:].mean() > 0.9
 
 
 def test_platt_scaling_recovers_a_known_sigmoid() -> None:
@@ -132,51 +553,9 @@ def test_only_classes_that_reach_their_precision_alarm() -> None:
 
 
 @pytest.mark.data
-def test_the_shipped_classes_are_those_with_fifty_positives(data: Path) -> None:
-    classes = shipped_classes(data)
-    assert {"AFL", "WPW", "LVH"} <= set(classes)
-    assert "STE" not in classes, "22 records in folds 1-8 are too few"
-    fold = load_ptbxl(data, [9], classes)
+def test_the_records_a_bundle_is_measured_on(data: Path) -> None:
+    fold = load_ptbxl(data, [9], ("AF", "NSR"))
     assert fold.leads.shape == (len(fold.ids), 12, 1000)
-    assert fold.labels[:, classes.index("AF")].sum() == 151
-    assert len(load_cinc2017(data, "validation").ids) == pytest.approx(682, abs=60)
-
-
-def test_every_stage_from_records_to_a_bundle_that_runs(tmp_path: Path) -> None:
-    """On noise, so that only the plumbing is tested: one epoch each, exported, run, in parity."""
-    rng = np.random.default_rng(2)
-    leads = rng.normal(size=(64, 12, 1000)).astype(np.float16)
-    labels = np.tile(np.eye(2, dtype=np.float32)[:, [0] * len(CLASSES)], (32, 1))
-    ptbxl = PtbXl(tuple(map(str, range(64))), leads, labels)
-    signals = tuple(rng.normal(0, 300, 4000).astype(np.float32) for _ in range(12))
-    cinc = Cinc2017(tuple(map(str, range(12))), signals, 300.0, ("N", "A", "O") * 4)
-    schedule = Schedule(epochs=1, batch=16)
-
-    net, error = pretrain_restoration(ptbxl, ptbxl, "tiny", schedule)
-    assert np.isfinite(error)
-    system = LeadOneSystem("tiny", "tiny", len(CLASSES))
-    system.restoration.load_state_dict(net.state_dict())
-    before = system.restoration.out.weight.detach().clone()
-    auc = finetune_student(
-        system, ptbxl, cinc, (ptbxl, cinc), CLASSES, schedule, tmp_path / "best.pt"
-    )
-    assert 0 <= auc <= 1
-    assert torch.equal(system.restoration.out.weight, before), "restoration stays fixed"
-
-    logits, truth, known = validation_logits(system, ptbxl, cinc, CLASSES)
-    assert logits.shape == truth.shape == known.shape == (76, len(CLASSES))
-    rule = AlarmRule(priority="low", threshold=0.5, off_threshold=0.2, k=1, n=2)
-    bundle = write_bundle(
-        tmp_path / "bundle",
-        system,
-        CLASSES,
-        np.full(len(CLASSES), 0.5),
-        {"AF": rule},
-        version="0",
-        sizes={"restoration": "tiny", "student": "tiny"},
-    )
-    assert bundle.alarm_rules == {"AF": rule.model_dump()}
-    inputs = leads[:3, 0].astype(np.float32)
-    with torch.inference_mode():
-        expected = system.eval()(torch.from_numpy(inputs[:, None]))[2].numpy()
-    assert np.abs(Runtime(bundle).infer(inputs).probabilities - expected).max() < 1e-4
+    assert fold.labels[:, 0].sum() == 151
+    test = load_cinc2017(data, "test")
+    assert all(hashed_split(name) == "test" for name in test.ids)

@@ -1,132 +1,201 @@
-"""``python -m training pretrain|finetune|export|evaluate``: how a shipped bundle is made."""
+"""How a bundle is made, from data sets to a folder that the daemon can run.
+
+  prepare   turn a data set into the cached form that every stage reads
+  pretrain  train the restoration net or the teacher
+  finetune  train a network further, or a student without a teacher
+  distill   train a student with a teacher, by one of the methods
+  evaluate  measure finished runs on their test folds, or a bundle
+  export    calibrate a student and write it as a bundle
+  report    put finished runs on one page, with pictures
+  table     train, measure and print one of the comparisons
+
+Every stage writes into the folder of its run: run.yaml (enough to repeat it), history.jsonl,
+checkpoint.pt and best.pt. The same command again goes on from the last checkpoint.
+"""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import structlog
-import torch
+import yaml
 
-from models.bundle import BUNDLES, DEFAULT, find_bundle
-from models.runtime import Runtime
-from models.system import LeadOneSystem
-from training.calibrate import best_f_beta, platt
-from training.data import (
-    TRAIN_FOLDS,
-    VALIDATION_FOLD,
-    load_cinc2017,
-    load_ptbxl,
-    shipped_classes,
-)
-from training.evaluate import metrics
-from training.export import write_bundle, write_metrics
-from training.policy import alarm_rules
-from training.stages import (
-    Schedule,
-    finetune_student,
-    pretrain_restoration,
-    validation_logits,
-)
+from training.errors import TrainingError
 
-RESTORATION = "tiny"
-STUDENT = "small"
-_log = structlog.get_logger()
+_STAGES = {"pretrain": ("restoration", "teacher"), "finetune": None, "distill": ("student",)}
 
 
-def main() -> int:
-    """Run one stage; each reads what the stage before left in the run folder."""
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("stage", choices=["pretrain", "finetune", "export", "evaluate"])
-    parser.add_argument("--data", type=Path, required=True, help="folder with ptbxl100, cinc2017")
-    parser.add_argument(
-        "--run", type=Path, default=Path("runs/first"), help="where weights are kept"
-    )
-    parser.add_argument("--epochs", type=int, help="of this stage (default: as the shipped bundle)")
-    parser.add_argument("--version", default="1", help="of the exported bundle")
-    parser.add_argument(
-        "--bundle", default=DEFAULT, help="name to export to, or bundle to evaluate"
-    )
-    arguments = parser.parse_args()
-    if not (arguments.data / "ptbxl100").is_dir():
-        sys.stderr.write(f"{arguments.data}: expected a folder that holds ptbxl100 and cinc2017\n")
-        return 2
-    arguments.run.mkdir(parents=True, exist_ok=True)
-    {"pretrain": _pretrain, "finetune": _finetune, "export": _export, "evaluate": _evaluate}[
-        arguments.stage
-    ](arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 failed (one line on stderr says why), 2 misused."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run_command(parsed)
+    except TrainingError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
+        return 130
     return 0
 
 
-def _pretrain(arguments: argparse.Namespace) -> None:
-    classes = shipped_classes(arguments.data)
-    net, error = pretrain_restoration(
-        load_ptbxl(arguments.data, TRAIN_FOLDS, classes),
-        load_ptbxl(arguments.data, [VALIDATION_FOLD], classes),
-        RESTORATION,
-        Schedule(epochs=arguments.epochs or 6, learning_rate=3e-3),
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    torch.save(net.state_dict(), arguments.run / "restoration.pt")
-    _log.info("restoration trained", validation_mse=round(error, 4))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, does: str, run: Any) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=does, description=does)
+        made.set_defaults(run_command=run, stage=name)
+        return made
+
+    p = command("prepare", "turn a data set into the cached form", _prepare)
+    p.add_argument("source", type=Path, help="folder of the data set, or a label CSV beside it")
+    p.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
+    p.add_argument("--kind", help="layout of the data set (default: found by looking)")
+    p.add_argument("--rate", type=float, default=100.0, help="Hz of the windows (default 100)")
+    p.add_argument("--length", type=int, default=1000, help="samples of a window (default 1000)")
+
+    for name, does in (
+        ("pretrain", "train the restoration net or the teacher"),
+        ("finetune", "train a network further (start: RUN), or a student without a teacher"),
+        ("distill", "train a student with a teacher"),
+    ):
+        p = command(name, does, _train)
+        p.add_argument("-c", "--config", type=Path, required=True, help="YAML of the run")
+        p.add_argument("-r", "--run", type=Path, required=True, help="folder of the run")
+        p.add_argument("--seed", type=int, help="over what the YAML says")
+        p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+                       help="over what the YAML says, such as schedule.steps=200")  # fmt: skip
+        if name == "distill":
+            p.add_argument("--method", help="over what the YAML says; `list` names them")
+
+    p = command("evaluate", "measure finished runs, or a bundle", _evaluate)
+    p.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs")
+    p.add_argument("--bundle", help="a shipped bundle by name, or any by path")
+    p.add_argument("--data", type=Path, help="packed recordings, to measure a bundle on")
+
+    p = command("export", "calibrate a student and write it as a bundle", _export)
+    p.add_argument("run", type=Path, help="folder of the student's run")
+    p.add_argument("--bundle", required=True, help="name of the bundle")
+    p.add_argument("--version", default="1", help="of the bundle (default 1)")
+    p.add_argument("--data", type=Path, required=True, help="packed recordings to measure it on")
+
+    p = command("report", "put finished runs on one page", _report)
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    p.add_argument("-o", "--out", type=Path, required=True, help="page to write: .html or .md")
+    p.add_argument("--title", default="Runs", help="of the page")
+
+    p = command("table", "train, measure and print one of the comparisons", _table)
+    p.add_argument("number", type=int, help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes")
+    p.add_argument("--cache", type=Path, required=True, help="prepared PTB-XL")
+    p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    p.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default 1 2")
+    p.add_argument("-o", "--out", type=Path, help="page to write the table to: .html or .md")
+    return parser
 
 
-def _finetune(arguments: argparse.Namespace) -> None:
-    classes = shipped_classes(arguments.data)
-    system = LeadOneSystem(RESTORATION, STUDENT, len(classes))
-    system.restoration.load_state_dict(
-        torch.load(arguments.run / "restoration.pt", weights_only=True)
+def _prepare(parsed: argparse.Namespace) -> None:
+    from training.datasets.prepare import prepare
+    from training.datasets.sources import guess_kind, open_source
+
+    kind = parsed.kind or guess_kind(parsed.source)
+    report = prepare(
+        open_source(kind, parsed.source), parsed.out, rate=parsed.rate, length=parsed.length
     )
-    finetune_student(
-        system,
-        load_ptbxl(arguments.data, TRAIN_FOLDS, classes),
-        load_cinc2017(arguments.data, "train"),
-        (
-            load_ptbxl(arguments.data, [VALIDATION_FOLD], classes),
-            load_cinc2017(arguments.data, "validation"),
-        ),
-        classes,
-        Schedule(epochs=arguments.epochs or 10),
-        arguments.run / "system.pt",
-    )
+    sys.stdout.write(str(report))
 
 
-def _export(arguments: argparse.Namespace) -> None:
-    classes = shipped_classes(arguments.data)
-    system = LeadOneSystem(RESTORATION, STUDENT, len(classes))
-    system.load_state_dict(torch.load(arguments.run / "system.pt", weights_only=True))
-    logits, labels, known = validation_logits(
-        system,
-        load_ptbxl(arguments.data, [VALIDATION_FOLD], classes),
-        load_cinc2017(arguments.data, "validation"),
-        classes,
-    )
-    slope, offset = platt(logits, labels, known)
-    system.slope.copy_(torch.from_numpy(slope))
-    system.offset.copy_(torch.from_numpy(offset))
-    probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
-    thresholds = np.array(
-        [
-            best_f_beta(probabilities[known[:, c], c], labels[known[:, c], c], 1)
-            for c in range(len(classes))
-        ]
-    )
-    bundle = write_bundle(
-        BUNDLES / arguments.bundle,
-        system,
-        classes,
-        thresholds,
-        alarm_rules(probabilities, labels, known, classes),
-        version=arguments.version,
-        sizes={"restoration": RESTORATION, "student": STUDENT},
-    )
-    write_metrics(bundle, metrics(Runtime(bundle), arguments.data))
-    _log.info("bundle written", path=str(bundle.path))
+def _train(parsed: argparse.Namespace) -> None:
+    from training.config import load_config
+    from training.losses import methods
+    from training.run import train
+
+    changes = dict(_change(text) for text in parsed.changes)
+    if parsed.seed is not None:
+        changes["seed"] = parsed.seed
+    if parsed.stage == "distill":
+        if parsed.method == "list":
+            sys.stdout.write("\n".join(methods()) + "\n")
+            return
+        if parsed.method:
+            changes["method"] = parsed.method
+    config = load_config(parsed.config, changes)
+    allowed = _STAGES[parsed.stage]
+    if allowed and config.network not in allowed:
+        raise TrainingError(
+            f"{parsed.config}: network: {config.network}; {parsed.stage} trains "
+            f"{' or '.join(allowed)}"
+        )
+    if parsed.stage == "distill" and config.method is None:
+        raise TrainingError(f"{parsed.config}: method: missing; `--method list` names them")
+    if parsed.stage == "finetune" and config.method is not None:
+        raise TrainingError(f"{parsed.config}: method: finetune has no teacher; use distill")
+    best = train(config, parsed.run)
+    sys.stdout.write(json.dumps(best) + "\n")
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
-    measured = metrics(Runtime(find_bundle(arguments.bundle)), arguments.data)
-    sys.stdout.write(json.dumps(measured, indent=2, ensure_ascii=False) + "\n")
+def _change(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise TrainingError(f"--set {text}: expected KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TrainingError(f"--set {text}: the value is not YAML") from error
+
+
+def _evaluate(parsed: argparse.Namespace) -> None:
+    from models.bundle import BundleError, find_bundle
+    from models.runtime import Runtime
+    from training.evaluate import metrics
+    from training.results import evaluate
+
+    if bool(parsed.runs) == bool(parsed.bundle):
+        raise TrainingError("evaluate: expected folders of runs, or --bundle with --data")
+    if parsed.bundle:
+        _packed(parsed.data)
+        try:
+            bundle = find_bundle(parsed.bundle)
+        except BundleError as error:
+            raise TrainingError(str(error)) from error
+        said: Any = metrics(Runtime(bundle), parsed.data)
+    else:
+        said = {str(run): evaluate(run)["figures"] for run in parsed.runs}
+    sys.stdout.write(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from training.release import release
+
+    _packed(parsed.data)
+    bundle = release(parsed.run, parsed.bundle, parsed.version, parsed.data)
+    sys.stdout.write(f"{bundle.path}\n")
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from training.report.runs import report
+
+    report(parsed.runs, parsed.out, parsed.title)
+
+
+def _table(parsed: argparse.Namespace) -> None:
+    from training.report.comparison import comparison, write
+    from training.tables import run_table
+
+    done = run_table(parsed.number, parsed.runs, parsed.cache, parsed.seeds)
+    title, sections = comparison(parsed.number, done, parsed.runs)
+    write(title, sections, parsed.out)
+
+
+def _packed(data: Path | None) -> None:
+    if data is None or not (data / "ptbxl100").is_dir():
+        raise TrainingError(f"--data {data}: expected a folder that holds ptbxl100 and cinc2017")
 
 
 if __name__ == "__main__":

@@ -11,20 +11,21 @@ from models.conditioning import CLIP
 _RATE = 100.0
 
 
-def augment(lead_one: Tensor, generator: torch.Generator, *, flip: bool = False) -> Tensor:
+def augment(lead_one: Tensor, generator: torch.Generator, *, flip: Tensor | None = None) -> Tensor:
     """Distort [batch, 1, time] at random: bandwidth, wander, muscle noise, motion, length.
 
     Args:
         lead_one: z-scored lead I.
         generator: the source of randomness.
-        flip: also invert half the records, for recorders whose users hold them either way round.
+        flip: bool [batch], records to invert half of the time: of recorders whose users hold them
+            either way round.
     """
     batch, _, time = lead_one.shape
     x = _limit_band(lead_one, generator)
     x = x + _noise(batch, time, generator)
-    if flip:
-        sign = torch.randint(0, 2, (batch, 1, 1), generator=generator) * 2 - 1
-        x = x * sign
+    if flip is not None:
+        turned = flip[:, None, None] & (torch.rand(batch, 1, 1, generator=generator) < 0.5)
+        x = torch.where(turned, -x, x)
     return zscore(_shorten(x, generator))
 
 

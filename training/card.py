@@ -21,10 +21,9 @@ def model_card(manifest: Manifest) -> str:
 
 Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz, z-scored); out come
 the twelve leads restored from it, and {len(manifest.classes)} classes. Networks: {networks}, after
-LiteHeart (arXiv 2511.02851), trained with plain supervision: restoration by mean squared error,
-then the student by masked binary cross-entropy on restored leads of augmented lead I. No
-distillation from a teacher yet. Probabilities are calibrated per class (Platt scaling). Trained at
-commit {manifest.commit}.
+LiteHeart (arXiv 2511.02851): restoration by mean squared error, then the student by masked binary
+cross-entropy on restored leads of augmented lead I. {_taught(manifest.method)}
+Probabilities are calibrated per class (Platt scaling). Trained at commit {manifest.commit}.
 
 **Not a medical device.** It has seen clinical resting ECGs and hand-held recordings. It has never
 been tested on patients who wear a strap, and most classes below cannot be diagnosed from one lead
@@ -52,6 +51,12 @@ counts as positive.
 | --- | --- | --- | --- | --- | --- |
 {rows}
 """
+
+
+def _taught(method: str | None) -> str:
+    if method is None:
+        return "No distillation from a teacher."
+    return f"Distilled from a twelve-lead teacher by the method `{method}`."
 
 
 def _alarm(rule: Any) -> str:

@@ -1,11 +1,6 @@
-"""The two training sets, conditioned as the daemon conditions, with labels and what is unknown.
-
-A label that a data set cannot know is masked (weight 0), not negative: Challenge 2017 says nothing
-of bundle branch blocks.
-"""
+"""The packed recordings a finished bundle is measured on, raw or conditioned as the daemon does."""
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +10,12 @@ from numpy.typing import NDArray
 
 from models import vocabulary
 from models.conditioning import condition
+from training.datasets.splits import hashed_split
 from training.shards import read_shard, twelve_leads
 
 RATE = 100.0
 LENGTH = 1000
-TRAIN_FOLDS = tuple(range(1, 9))
 VALIDATION_FOLD = 9
-MINIMUM_POSITIVES = 50
-
-# What a Challenge 2017 reference says of the classes: N is normal rhythm, A atrial fibrillation,
-# O any other rhythm (so at least not AF), ~ too noisy to say anything.
-_CINC_POSITIVE = {"N": ("NSR",), "A": ("AF",), "O": ()}
-_CINC_NEGATIVE = {
-    "N": ("AF", "AFL", "PVC", "PAC", "SVARR", "BIGU", "PR"),
-    "A": ("NSR",),
-    "O": ("AF",),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,19 +50,6 @@ class Cinc2017:
     reference: tuple[str, ...]
 
 
-def shipped_classes(data: Path) -> tuple[str, ...]:
-    """Abbreviations of every SCP code with at least 50 positive records in folds 1-8.
-
-    Ordered by frequency, most frequent first.
-    """
-    rows = _label_rows(data)
-    codes = [key for key in rows[0] if _is_code(key)]
-    train = [row for row in rows if int(row["strat_fold"]) in TRAIN_FOLDS]
-    counts = {code: sum(row[code] == "1" for row in train) for code in codes}
-    kept = sorted((c for c in codes if counts[c] >= MINIMUM_POSITIVES), key=lambda c: -counts[c])
-    return tuple(vocabulary.by_scp(code).abbreviation for code in kept)
-
-
 def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbXl:
     """Read folds of ``ptbxl100`` with labels for ``classes``."""
     rows = {row["ecg_id"]: row for row in _label_rows(data)}
@@ -103,7 +75,7 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
         record
         for path in sorted((data / "cinc2017").glob("part*.npz"))
         for record in read_shard(path)
-        if cinc_split(record.id) == split
+        if hashed_split(record.id) == split
     ]
     return Cinc2017(
         tuple(r.id for r in records),
@@ -113,31 +85,6 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
     )
 
 
-def cinc_split(record: str) -> str:
-    """The split a Challenge 2017 record belongs to, fixed by a hash of its name."""
-    place = int(hashlib.sha256(record.encode()).hexdigest(), 16) % 10
-    return "test" if place < 2 else "validation" if place == 2 else "train"
-
-
-def cinc_targets(
-    reference: Sequence[str], classes: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Labels and weights, float32 [records, classes] each; weight 0 where the set cannot know."""
-    labels = np.zeros((len(reference), len(classes)), dtype=np.float32)
-    weights = np.zeros_like(labels)
-    place = {c: i for i, c in enumerate(classes)}
-    for row, kind in enumerate(reference):
-        for c in _CINC_POSITIVE.get(kind, ()):
-            labels[row, place[c]] = weights[row, place[c]] = 1
-        for c in _CINC_NEGATIVE.get(kind, ()):
-            weights[row, place[c]] = 1
-    return labels, weights
-
-
 def _label_rows(data: Path) -> list[dict[str, str]]:
     with (data / "ptbxl100" / "labels.csv").open(newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
-
-
-def _is_code(column: str) -> bool:
-    return column not in {"ecg_id", "age", "sex", "strat_fold"} and not column.startswith("SUPER_")

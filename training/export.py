@@ -1,7 +1,6 @@
 """Writes a trained system as a bundle: graph, weights, manifest and model card."""
 
 import hashlib
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from safetensors.torch import save_file
 
 from models import vocabulary
 from models.bundle import GRAPH, MANIFEST, AlarmRule, Bundle
+from models.leads import LEADS
 from models.system import LeadOneSystem
 from training.card import model_card
+from training.config import commit
 from training.data import LENGTH, RATE
 from training.optimize import optimized, unceil_pools
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 DATA = (
     {
         "name": "PTB-XL 1.0.3, folds 1-8 (fold 9 to stop and calibrate)",
@@ -66,6 +66,7 @@ def write_bundle(
     *,
     version: str,
     sizes: dict[str, str],
+    method: str | None = None,
 ) -> Bundle:
     """Write everything but the metrics, which are measured on what was written."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,13 +84,14 @@ def write_bundle(
         "window_s": LENGTH / RATE,
         "leads": list(LEADS),
         "networks": sizes,
+        "method": method,
         "classes": [
             _class(c, system, i, float(t), alarms.get(c))
             for i, (c, t) in enumerate(zip(classes, thresholds, strict=True))
         ],
         "metrics": {},
         "data": list(DATA),
-        "commit": _commit(),
+        "commit": commit(),
         "graph_sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
     }
     _dump(folder, manifest)
@@ -128,14 +130,3 @@ def _class(
 def _dump(folder: Path, manifest: dict[str, Any]) -> None:
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    return done.stdout.strip() or "unknown"

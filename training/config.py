@@ -1,0 +1,166 @@
+"""What a run is: one YAML file, enough to repeat it."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.leads import LEADS
+from models.restoration import WIDTHS
+from training.errors import TrainingError
+
+CONFIG = "run.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Strict):
+    """A prepared data set and its folds; a list left empty takes nothing, one left out all."""
+
+    cache: Path = Field(description="folder that `prepare` wrote")
+    train: list[int] | None = Field(None, description="folds to train on")
+    validation: list[int] | None = Field([], description="folds to choose and stop on")
+    test: list[int] | None = Field([], description="folds `evaluate` measures")
+
+
+class Schedule(_Strict):
+    """A one-cycle AdamW run (Smith and Topin 2018), counted in optimizer steps."""
+
+    steps: Annotated[int, Field(ge=1)] = 600
+    batch: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    validate_every: Annotated[int, Field(ge=1)] = 50
+    patience: Annotated[int, Field(ge=1)] = 10
+
+
+class RunConfig(_Strict):
+    """One run of one network."""
+
+    network: Literal["restoration", "teacher", "student"] = Field(description="what is trained")
+    data: Annotated[list[Data], Field(min_length=1)]
+    classes: str | list[str] = Field("common", description="a named set, or label columns")
+    lead: Literal[LEADS] = Field("I", description="the lead that is measured")  # type: ignore[valid-type]
+    labelled: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the training records whose labels are used"
+    )
+    seed: int = 1
+    size: str = Field("base", description="width and depth, or the name of a backbone")
+    strides: tuple[int, int, int] = Field((4, 4, 4), description="of the convolution blocks")
+    start: Path | None = Field(None, description="run whose weights to start from")
+    restoration: Path | None = Field(None, description="run of the restoration net")
+    teachers: list[Path] = Field([], description="runs of the teacher; several are averaged")
+    method: str | None = Field(None, description="distillation method; none is the baseline")
+    options: dict[str, float] = Field({}, description="hyper-parameters of the method")
+    restores: bool = Field(
+        False, description="the student reads restored leads though its method does not ask for it"
+    )
+    mix: bool = Field(False, description="region mixing of the labelled records (CutMix)")
+    augment: bool = Field(False, description="wearable noise on the measured lead")
+    schedule: Schedule = Schedule()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.network == "restoration" and self.size not in WIDTHS:
+            raise ValueError(f"size: {self.size!r}; a restoration net is one of {list(WIDTHS)}")
+        if self.method and not self.teachers:
+            raise ValueError(f"method {self.method!r} needs teachers: runs of a trained teacher")
+        if self.network == "student" and self.augment and not self.restoration:
+            raise ValueError("augment needs a restoration net that has seen noise too")
+        return self
+
+
+def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
+    """Read a run's YAML; ``changes`` (dotted keys) go over what it says.
+
+    Raises:
+        TrainingError: if the file cannot be read or says what no run can be.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; expected a run's YAML") from error
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise TrainingError(f"{path}: expected a mapping with network, data, ...")
+    raw.pop("made", None)
+    for key, value in (changes or {}).items():
+        place = raw
+        *above, last = key.split(".")
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: dict[str, Any], where: str) -> RunConfig:
+    """Check a mapping.
+
+    Raises:
+        TrainingError: one line that names each wrong key.
+    """
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg']}" for e in error.errors()
+        )
+        raise TrainingError(f"{where}: {wrong}") from error
+
+
+def save_config(config: RunConfig, run: Path, made: dict[str, Any]) -> None:
+    """Write ``run.yaml``: the configuration, and under ``made`` what it was resolved to."""
+    text = yaml.safe_dump(
+        {**config.model_dump(mode="json"), "made": {**made, **_surroundings()}},
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+    )
+    temporary = run / f"{CONFIG}.new"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(run / CONFIG)
+
+
+def read_made(run: Path) -> dict[str, Any]:
+    """What a saved run was resolved to (classes, fingerprints, versions).
+
+    Raises:
+        TrainingError: if the folder holds no run.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise TrainingError(f"{run}: no {CONFIG}; expected the folder of a run")
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    made: dict[str, Any] = raw.get("made", {})
+    return made
+
+
+def commit() -> str:
+    """The commit of the code, ``-dirty`` if files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _surroundings() -> dict[str, Any]:
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }

@@ -1,0 +1,269 @@
+"""The loop that every network is trained by: steps, validation, early stopping, checkpoints."""
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import structlog
+import torch
+from torch import Tensor, nn
+
+from training.config import Schedule
+from training.errors import TrainingError
+
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+HISTORY = "history.jsonl"
+_log = structlog.get_logger()
+
+
+class Task(Protocol):
+    """What is trained, and how it is judged."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is kept."""
+
+    @property
+    def trained(self) -> nn.Module:
+        """Everything that has gradients: the network, and what its method adds."""
+
+    def loss(self) -> dict[str, Tensor]:
+        """Draw the next batch; the terms of its loss, the whole under ``loss``."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on the validation records; the one to raise is ``score``."""
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved to go on with the very next batch."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a saved state."""
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed() -> torch.autocast:
+    """Forward passes in bfloat16 on a GPU, and on a processor that computes in it.
+
+    (Measured 1.7 times as fast with AVX512-BF16; a processor without would only be slowed.)
+    """
+    kind = device().type
+    usable = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+    return torch.autocast(kind, torch.bfloat16, enabled=usable)
+
+
+def fit(
+    task: Task,
+    schedule: Schedule,
+    run: Path,
+    *,
+    on_validation: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Train, or go on with what ``run`` holds, until the steps are done or nothing improves.
+
+    A checkpoint is written at every validation; a run killed at any moment and started again ends
+    with the very weights of one that was not, on the same machine.
+
+    Returns:
+        The figures of the best validation, whose weights are left in ``run / BEST`` and in the
+        task's network.
+
+    Raises:
+        TrainingError: if the loss is no number, or the disk is full. The last checkpoint stands.
+    """
+    parameters = [p for p in task.trained.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=schedule.learning_rate, total_steps=schedule.steps, pct_start=0.2
+    )
+    progress = _Progress(schedule)
+    best: dict[str, float] = {}
+    if (run / CHECKPOINT).exists():
+        best = _resume(run / CHECKPOINT, task, optimizer, cycle, progress)
+        _log.info("resumed", run=str(run), step=progress.step, of=schedule.steps)
+    else:
+        (run / HISTORY).unlink(missing_ok=True)
+    while progress.step < schedule.steps and progress.patience_left():
+        task.trained.train()
+        progress.add(_step(task, optimizer, cycle, parameters, run, progress.step))
+        if progress.step % schedule.validate_every and progress.step < schedule.steps:
+            continue
+        figures = task.validate()
+        if not best or figures["score"] > best["score"]:
+            best = {**figures, "step": float(progress.step)}
+            progress.best_step = progress.step
+            _save(run / BEST, task.network.state_dict())
+        _report(run, progress, figures)
+        _save(
+            run / CHECKPOINT,
+            {
+                "trained": task.trained.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "cycle": cycle.state_dict(),
+                "task": task.state(),
+                "random": _random_state(),
+                "progress": (progress.step, progress.best_step),
+                "best": best,
+            },
+        )
+        if on_validation is not None:
+            on_validation(progress.step)
+    task.network.load_state_dict(torch.load(run / BEST, weights_only=True))
+    task.network.eval()
+    return best
+
+
+class _Progress:
+    """Where a run stands, and how long the rest will take."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self.step = 0
+        self.best_step = 0
+        self._begun, self._first = monotonic(), 0
+        self._sums: dict[str, float] = {}
+        self._counted = 0
+
+    def patience_left(self) -> bool:
+        waited = (self.step - self.best_step) // self._schedule.validate_every
+        return waited < self._schedule.patience
+
+    def resume(self, step: int, best_step: int) -> None:
+        self.step, self.best_step, self._first = step, best_step, step
+
+    def add(self, terms: dict[str, float]) -> None:
+        self.step += 1
+        self._counted += 1
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Of each term of the loss since the last validation."""
+        result = {name: total / self._counted for name, total in self._sums.items()}
+        self._sums, self._counted = {}, 0
+        return result
+
+    def eta_s(self) -> float:
+        pace = (monotonic() - self._begun) / max(1, self.step - self._first)
+        return pace * (self._schedule.steps - self.step)
+
+
+def _step(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.LRScheduler,
+    parameters: list[nn.Parameter],
+    run: Path,
+    step: int,
+) -> dict[str, float]:
+    terms = task.loss()
+    values = {name: float(term.detach()) for name, term in terms.items()}
+    if not math.isfinite(values["loss"]):
+        parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        kept = (
+            f"{run / CHECKPOINT} holds the last good state"
+            if (run / CHECKPOINT).exists()
+            else ("no checkpoint yet")
+        )
+        raise TrainingError(
+            f"{run}: the loss at step {step + 1} is not a number ({parts}); {kept}. "
+            "Lower schedule.learning_rate or look for bad values in the prepared data"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    cycle.step()
+    return values
+
+
+def _report(run: Path, progress: _Progress, figures: dict[str, float]) -> None:
+    line = {
+        "step": progress.step,
+        **{k: round(v, 5) for k, v in progress.means().items()},
+        **{f"validation_{k}": round(v, 5) for k, v in figures.items()},
+    }
+    with _disk(run), (run / HISTORY).open("a", encoding="utf-8") as f:
+        f.write(json.dumps(line) + "\n")
+    _log.info("step", run=run.name, **line, eta_s=round(progress.eta_s()))
+
+
+def _resume(
+    path: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.LRScheduler,
+    progress: _Progress,
+) -> dict[str, float]:
+    try:
+        saved = torch.load(path, weights_only=True, map_location=device())
+        task.trained.load_state_dict(saved["trained"])
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0]
+        raise TrainingError(
+            f"{path}: not a checkpoint of this run ({first}); remove the folder to start anew"
+        ) from error
+    optimizer.load_state_dict(saved["optimizer"])
+    cycle.load_state_dict(saved["cycle"])
+    task.restore(saved["task"])
+    progress.resume(*saved["progress"])
+    torch.set_rng_state(saved["random"]["cpu"].cpu())
+    if "cuda" in saved["random"]:
+        torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
+    best: dict[str, float] = saved["best"]
+    _cut_history(path.parent / HISTORY, progress.step)
+    return best
+
+
+def _cut_history(path: Path, step: int) -> None:
+    """Drop lines past the checkpoint, from a run killed between the two writes."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _save(path: Path, what: Any) -> None:
+    """Write beside, then rename: a kill leaves the old file or the new one, never half of one."""
+    temporary = path.with_suffix(".new")
+    with _disk(path):
+        with temporary.open("wb") as f:
+            torch.save(what, f)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+
+
+class _disk:  # noqa: N801  (a context manager, used like a function)
+    """A full disk ends in one line that says what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # torch wraps what the system said in a RuntimeError of its own.
+        if isinstance(error, (OSError, RuntimeError)):
+            raise TrainingError(
+                f"{self._path}: cannot be written ({str(error).splitlines()[0]}); free some space "
+                "and run the same command again, it goes on from the last checkpoint"
+            ) from error

@@ -1,0 +1,87 @@
+"""Builds the networks a run names, and loads what a finished run left."""
+
+from pathlib import Path
+
+import structlog
+import torch
+from torch import nn
+
+from models.classifier import SIZES, ConvTransformer
+from models.leads import LEADS
+from models.restoration import WIDTHS, RestorationNet
+from training.backbones import BACKBONES, build
+from training.config import CONFIG, RunConfig, load_config, read_made
+from training.errors import TrainingError
+from training.fit import BEST, device
+
+_log = structlog.get_logger()
+
+
+def classifier(config: RunConfig, classes: int) -> nn.Module:
+    """A classifier of twelve leads: one of ours at some size, or a backbone of MVKT-ECG.
+
+    Raises:
+        TrainingError: if ``size`` names neither.
+    """
+    if config.size in SIZES:
+        return ConvTransformer(SIZES[config.size], len(LEADS), classes, config.strides)
+    if config.size in BACKBONES:
+        return build(config.size, len(LEADS), classes)
+    known = ", ".join([*SIZES, *BACKBONES])
+    raise TrainingError(f"size: {config.size!r} is not known; expected one of {known}")
+
+
+def load_classifier(run: Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """The classifier of a finished run, fixed, and its classes."""
+    config = load_config(run / CONFIG)
+    classes = tuple(read_made(run)["classes"])
+    net = classifier(config, len(classes))
+    return _fixed(net, run), classes
+
+
+def load_restoration(run: Path) -> RestorationNet:
+    """The restoration net of a finished run, fixed."""
+    net = RestorationNet(WIDTHS[load_config(run / CONFIG).size])
+    _fixed(net, run)
+    return net
+
+
+def width_of(net: nn.Module) -> int:
+    """The width of a classifier's pooled features."""
+    width = net.width
+    assert isinstance(width, int)
+    return width
+
+
+def start_from(net: nn.Module, run: Path) -> None:
+    """Give a network the weights of a finished run, but for layers of another shape.
+
+    The last layer of a network that was trained on other classes is such a layer.
+
+    Raises:
+        TrainingError: if the run is not trained, or no weight fits.
+    """
+    saved = _weights(run)
+    own = net.state_dict()
+    fit = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fit:
+        raise TrainingError(f"start: {run}: not one weight fits this network; expected its kind")
+    left = sorted(own.keys() - fit.keys())
+    _log.info("started from", run=str(run), weights=len(fit), anew=left)
+    net.load_state_dict({**own, **fit})
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    path = run / BEST
+    if not path.is_file():
+        raise TrainingError(f"{run}: no {BEST}; expected the folder of a trained run")
+    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True, map_location="cpu")
+    return weights
+
+
+def _fixed(net: nn.Module, run: Path) -> nn.Module:
+    try:
+        net.load_state_dict(_weights(run))
+    except RuntimeError as error:
+        raise TrainingError(f"{run / BEST}: {' '.join(str(error).split())[:200]}") from error
+    return net.to(device()).eval().requires_grad_(requires_grad=False)

@@ -1,0 +1,110 @@
+"""From the run of a student to a shipped bundle: calibration, thresholds, alarm rules, metrics."""
+
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+
+from models import vocabulary
+from models.bundle import BUNDLES, Bundle
+from models.classifier import SIZES
+from models.runtime import Runtime
+from models.system import LeadOneSystem
+from training.calibrate import best_f_beta, platt
+from training.config import CONFIG, load_config
+from training.errors import TrainingError
+from training.evaluate import metrics
+from training.export import write_bundle, write_metrics
+from training.networks import load_classifier, load_restoration
+from training.policy import alarm_rules
+from training.pool import Pool
+from training.run import select
+
+_BATCH = 128
+_FINDINGS = frozenset(d.abbreviation for d in vocabulary.ALL)
+_log = structlog.get_logger()
+
+
+def release(run: Path, name: str, version: str, data: Path) -> Bundle:
+    """Calibrate a student on its validation records and write it as a shipped bundle.
+
+    Columns that the vocabulary does not have, such as the Challenge's own classes, helped in
+    training and are left behind.
+
+    Args:
+        run: of a student that reads restored leads.
+        name: of the bundle.
+        version: of the bundle.
+        data: folder of packed recordings that the bundle's metrics are measured on.
+
+    Raises:
+        TrainingError: if the run is of another kind.
+    """
+    system, classes = assemble(run)
+    pool = Pool(select(load_config(run / CONFIG))["validation"], classes)
+    logits, known = _logits(system, pool), pool.known > 0
+    slope, offset = platt(logits, pool.labels, known)
+    system.slope.copy_(torch.from_numpy(slope))
+    system.offset.copy_(torch.from_numpy(offset))
+    probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
+    thresholds = np.array(
+        [
+            best_f_beta(probabilities[known[:, c], c], pool.labels[known[:, c], c], 1)
+            for c in range(len(classes))
+        ]
+    )
+    config = load_config(run / CONFIG)
+    assert config.restoration is not None
+    bundle = write_bundle(
+        BUNDLES / name,
+        system,
+        classes,
+        thresholds,
+        alarm_rules(probabilities, pool.labels, known, classes),
+        version=version,
+        sizes={
+            "restoration": load_config(config.restoration / CONFIG).size,
+            "student": config.size,
+        },
+        method=config.method,
+    )
+    write_metrics(bundle, metrics(Runtime(bundle), data))
+    _log.info("bundle written", path=str(bundle.path))
+    return bundle
+
+
+def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
+    """The system a gateway would run, without calibration, and its classes.
+
+    Raises:
+        TrainingError: if ``run`` is not of a student of lead I that reads restored leads.
+    """
+    config = load_config(run / CONFIG)
+    if config.network != "student" or config.restoration is None or config.size not in SIZES:
+        raise TrainingError(f"{run}: expected the run of a student that reads restored leads")
+    if config.lead != "I":
+        raise TrainingError(f"{run}: measures lead {config.lead}; a bundle for the daemon is of I")
+    net, columns = load_classifier(run)
+    kept = [i for i, c in enumerate(columns) if c in _FINDINGS]
+    weights = {
+        k: v[kept] if k in {"out.weight", "out.bias"} else v for k, v in net.state_dict().items()
+    }
+    size = load_config(config.restoration / CONFIG).size
+    system = LeadOneSystem(size, config.size, len(kept), config.strides)
+    system.restoration.load_state_dict(load_restoration(config.restoration).state_dict())
+    system.student.load_state_dict(weights)
+    return system.eval(), tuple(columns[i] for i in kept)
+
+
+def _logits(system: LeadOneSystem, pool: Pool) -> NDArray[np.float32]:
+    """Logits [records, classes] in full precision, as the graph will compute them."""
+    rows = np.arange(len(pool))
+    windows = pool.windows(rows)
+    with torch.inference_mode():
+        parts = [
+            system(pool.leads(some, windows[some])[:, :1])[1].numpy()
+            for some in np.array_split(rows, max(1, len(rows) // _BATCH))
+        ]
+    return np.concatenate(parts)

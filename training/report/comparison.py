@@ -1,0 +1,171 @@
+"""A table of methods over seeds, as a page."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.errors import TrainingError
+from training.evaluation.seeds import summary
+from training.report.figures import class_auc
+from training.report.page import (
+    Cell,
+    Column,
+    Measured,
+    Picture,
+    Section,
+    Table,
+    Text,
+    markdown,
+    page,
+)
+from training.results import SCORES
+from training.tables import Step
+
+_COLUMNS = {
+    "ranking_loss": Column("ranking loss", "lowest"),
+    "coverage": Column("coverage", "lowest", 2),
+    "mean_average_precision": Column("MAP %", "highest", 2),
+    "macro_auc": Column("AUC %", "highest", 2),
+    "macro_f1": Column("F1 %", "highest", 2),
+    "macro_f2": Column("F2 %", "highest", 2),
+}
+_PERCENT = {"mean_average_precision", "macro_auc", "macro_f1", "macro_f2"}
+_TITLES = {
+    1: "Table 1: 10 % labels, lead I",
+    2: "Table 2: 5 % labels, lead I",
+    3: "Table 3: all labels, superclasses and subclasses, lead I",
+    4: "Table 4: LiteHeart at three sizes, 10 % labels",
+}
+_DRAWN = ("baseline", "kd", "mvkt", "liteheart", "teacher (12 leads)")
+
+
+def comparison(number: int, steps: Sequence[Step], runs: Path) -> tuple[str, list[Section]]:
+    """The page of a finished table.
+
+    Args:
+        number: of the table.
+        steps: its runs (``training.tables.steps``).
+        runs: the folder they are in.
+
+    Raises:
+        TrainingError: if one has not been evaluated.
+    """
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for step in steps:
+        if step.label != "restoration":
+            scores.setdefault(step.label, []).append(_scores(runs / step.run))
+    schedule = steps[-1].config.schedule
+    text = (
+        f"PTB-XL, folds 1-7 to train, 8 to choose and for thresholds, 9 measured. "
+        f"{max(len(s) for s in scores.values())} seeds: mean and sample standard deviation. "
+        f"Students: {steps[-1].config.size}, {schedule.steps} steps of {schedule.batch} records."
+    )
+    sections = [Section("Figures", [Text(text), *_tables(number, scores)])]
+    if "baseline" in scores and "teacher (12 leads)" in scores and number != 3:
+        sections.append(Section("Gap to the teacher", [Text(_gap(scores))]))
+    drawn = {name: scores[name] for name in (_DRAWN if number != 4 else scores) if name in scores}
+    classes = [c["name"] for c in next(iter(drawn.values()))[0]["per_class"]]
+    aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
+    if len(classes) <= 40:
+        picture = Picture(f"table-{number}-auc", class_auc(classes, aucs), "AUC of each class")
+        sections.append(Section("Per class", [picture]))
+    return _TITLES[number], sections
+
+
+def write(title: str, sections: Sequence[Section], out: Path | None) -> None:
+    """Write a page to an .html or, with its pictures beside it, an .md; to stdout without a path.
+
+    Raises:
+        TrainingError: if the path has another suffix or cannot be written.
+    """
+    text, pictures = markdown(title, sections)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    if out.suffix not in {".html", ".md"}:
+        raise TrainingError(f"{out}: expected a path that ends in .html or .md")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".html":
+            out.write_text(page(title, sections), encoding="utf-8")
+            return
+        out.write_text(text, encoding="utf-8")
+        for name, data in pictures.items():
+            (out.parent / name).write_bytes(data)
+    except OSError as error:
+        raise TrainingError(f"{out}: {error.strerror}") from error
+
+
+def _tables(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Table]:
+    if number == 3:
+        return [
+            _table(
+                f"{name}, {prefix}*", {k: [_part(s, prefix) for s in v] for k, v in scores.items()}
+            )
+            for name, prefix in (("Superclasses", "SUPER_"), ("Subclasses", "SUB_"))
+        ]
+    return [_table("All classes of the paper", {k: [s["figures"] for s in v]
+                                                for k, v in scores.items()})]  # fmt: skip
+
+
+def _table(caption: str, figures: dict[str, list[dict[str, float]]]) -> Table:
+    first = next(iter(figures.values()))[0]
+    names = [n for n in _COLUMNS if n in first]
+    rows: list[Sequence[Cell]] = []
+    references: list[Sequence[Cell]] = []
+    for label, each in figures.items():
+        means = summary([{n: f[n] for n in names} for f in each])
+        cells: list[Cell] = [label]
+        for n in names:
+            by = 100 if n in _PERCENT else 1
+            deviation = means[n].deviation
+            cells.append(
+                Measured(by * means[n].mean, None if deviation is None else by * deviation)
+            )
+        (references if label.startswith("teacher") else rows).append(cells)
+    return Table(caption, [Column("method"), *(_COLUMNS[n] for n in names)], rows, references)
+
+
+def _part(scores: dict[str, Any], prefix: str) -> dict[str, float]:
+    """Macro figures over the classes whose name begins so."""
+    some = [c for c in scores["per_class"] if c["name"].startswith(prefix)]
+    return {
+        "mean_average_precision": float(np.mean([c["average_precision"] for c in some])),
+        "macro_auc": float(np.mean([c["auc"] for c in some])),
+        "macro_f1": float(np.mean([c["f1"] for c in some])),
+        "macro_f2": float(np.mean([c["f2"] for c in some])),
+    }
+
+
+def _gap(scores: dict[str, list[dict[str, Any]]]) -> str:
+    def f1(label: str) -> float:
+        return float(np.mean([s["figures"]["macro_f1"] for s in scores[label]]))
+
+    low, high = f1("baseline"), f1("teacher (12 leads)")
+    lines = [
+        f"{label}: {100 * (f1(label) - low) / (high - low):.0f} %"
+        for label in scores
+        if label not in {"baseline", "teacher (12 leads)"}
+    ]
+    return (
+        f"Share of the F1 gap between baseline ({100 * low:.2f} %) and teacher "
+        f"({100 * high:.2f} %) that a method closes. " + "; ".join(lines) + "."
+    )
+
+
+def _class_mean(scores: list[dict[str, Any]], name: str) -> float:
+    found = [c["auc"] for s in scores for c in s["per_class"] if c["name"] == name]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _scores(run: Path) -> dict[str, Any]:
+    path = run / SCORES
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read; run `evaluate {run}` first") from error
+    return result

@@ -1,0 +1,97 @@
+"""Measures finished runs: thresholds from the validation records, figures on the test records."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.leads import LEADS
+from training.config import CONFIG, RunConfig, load_config, read_made
+from training.errors import TrainingError
+from training.evaluation.metrics import Scores, choose_thresholds, score
+from training.evaluation.restoration import quality
+from training.losses import methods
+from training.networks import load_classifier
+from training.pool import Pool
+from training.run import select
+from training.stages.classifier import make_inputs, predict
+from training.stages.inputs import RestoredLeads
+
+SCORES = "scores.json"
+
+
+def evaluate(run: Path) -> dict[str, Any]:
+    """Score a run on its test folds and keep the figures as ``scores.json`` in it.
+
+    Raises:
+        TrainingError: if the run is not trained, or names no test folds.
+    """
+    config = load_config(run / CONFIG)
+    if not any(d.test != [] for d in config.data):
+        raise TrainingError(f"{run / CONFIG}: data.test: no folds to evaluate on")
+    if config.network == "restoration":
+        result = _restoration(config, run)
+    else:
+        validation, test = (_predicted(config, run, kind) for kind in ("validation", "test"))
+        scores = scored(validation, test)
+        result = {"figures": scores.figures(), **scores.to_dict()}
+    path = run / SCORES
+    result = {"fingerprints": [d["fingerprint"] for d in read_made(run)["data"]], **result}
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return result
+
+
+class Predicted:
+    """A pool and what a network says of it: logits [records, classes]."""
+
+    def __init__(self, pool: Pool, logits: NDArray[np.float32]) -> None:
+        self.pool, self.logits = pool, logits
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """[records, classes]."""
+        result: NDArray[np.float32] = 1 / (1 + np.exp(-self.logits.clip(-60, 60)))
+        return result
+
+
+def scored(validation: Predicted, test: Predicted) -> Scores:
+    """The six figures of ``test`` with thresholds that ``validation`` chose."""
+    thresholds = choose_thresholds(
+        validation.pool.labels, validation.pool.known > 0, validation.probabilities
+    )
+    return score(
+        test.pool.labels, test.pool.known > 0, test.probabilities, test.pool.classes, thresholds
+    )
+
+
+def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
+    net, classes = load_classifier(run)
+    pool = Pool(select(config)[kind], classes)
+    return Predicted(pool, predict(net, inputs_of(config, pool), pool))
+
+
+def inputs_of(config: RunConfig, pool: Pool) -> Any:
+    """What the network of a run reads, without noise."""
+    restores = config.restores or (config.method is not None and methods()[config.method].restores)
+    return make_inputs(config, pool, None, restores=restores)
+
+
+def _restoration(config: RunConfig, run: Path) -> dict[str, Any]:
+    pool = Pool(select(config)["test"], read_made(run)["classes"])
+    net = RestoredLeads(run, config.lead, None, frozenset())
+    rows = np.flatnonzero(pool.complete)
+    real = pool.leads(rows, pool.windows(rows))
+    place = LEADS.index(config.lead)
+    restored = [
+        net.restore(real[some, place : place + 1]).cpu().numpy()
+        for some in np.array_split(np.arange(len(rows)), max(1, len(rows) // 256))
+    ]
+    measured = quality(real.numpy(), np.concatenate(restored), LEADS, config.lead)
+    return {
+        "figures": {"mse": measured.mse, "correlation": measured.correlation},
+        **measured.to_dict(),
+    }

@@ -1,0 +1,81 @@
+"""From a run's configuration to its weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+
+from training.classes import resolve
+from training.config import CONFIG, RunConfig, load_config, save_config
+from training.datasets.cache import Cache
+from training.datasets.splits import labelled
+from training.errors import TrainingError
+from training.fit import BEST, CHECKPOINT, fit
+from training.pool import Pool
+from training.stages.classifier import Classifier
+from training.stages.restoration import Restoration
+
+_log = structlog.get_logger()
+
+
+def train(config: RunConfig, run: Path) -> dict[str, float]:
+    """Train what ``config`` says into the folder ``run``, or go on with it.
+
+    Returns:
+        The figures of the best validation.
+
+    Raises:
+        TrainingError: if the folder holds another run, or anything a person can mend.
+    """
+    selections = select(config)
+    classes = resolve(config.classes, selections["train"])
+    made = {
+        "classes": list(classes),
+        "data": [
+            {"name": cache.name, "fingerprint": cache.fingerprint, "licence": cache.licence}
+            for cache, _ in selections["train"]
+        ],
+    }
+    run.mkdir(parents=True, exist_ok=True)
+    if (run / CONFIG).exists() and load_config(run / CONFIG) != config:
+        raise TrainingError(
+            f"{run}: holds a run of another configuration; name another folder or remove this one"
+        )
+    if not (run / CONFIG).exists():
+        if (run / CHECKPOINT).exists():
+            raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove the folder")
+        save_config(config, run, made)
+    torch.manual_seed(config.seed)  # before the task, which draws its first weights
+    pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
+    if config.network == "restoration":
+        task: Restoration | Classifier = Restoration(config, pool, validation)
+    else:
+        task = Classifier(config, pool, validation, labels_used(config, pool))
+    best = fit(task, config.schedule, run)
+    _log.info("done", run=str(run), **{k: round(v, 4) for k, v in best.items()})
+    return best
+
+
+def trained(run: Path) -> bool:
+    """Whether a run has weights and has come to its end."""
+    return (run / BEST).is_file()
+
+
+def select(config: RunConfig) -> dict[str, list[tuple[Cache, list[int] | None]]]:
+    """The caches of each split with their folds; one that a split takes nothing of is left out."""
+    opened = [(Cache(d.cache), d) for d in config.data]
+    result: dict[str, Any] = {
+        kind: [(cache, getattr(d, kind)) for cache, d in opened if getattr(d, kind) != []]
+        for kind in ("train", "validation", "test")
+    }
+    if not result["train"] or not result["validation"]:
+        raise TrainingError("data: no folds to train on, or none to validate on")
+    return result
+
+
+def labels_used(config: RunConfig, pool: Pool) -> NDArray[np.bool_]:
+    """Bool [records]: those whose labels a run may look at (``labelled`` of all, by seed)."""
+    return labelled(np.arange(len(pool)), config.labelled, config.seed)

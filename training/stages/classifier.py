@@ -1,0 +1,246 @@
+"""Teacher, baseline and student: one task of ``fit``, with or without a method of distillation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import Tensor, nn
+
+from models.leads import LEADS
+from training.config import RunConfig
+from training.errors import TrainingError
+from training.fit import device, mixed
+from training.losses import Distillation, Outputs, Shape, Targets, methods
+from training.mixing import region_mix
+from training.networks import classifier, start_from, width_of
+from training.pool import Pool, Shuffle
+from training.stages.inputs import AllLeads, Inputs, OneLead, RestoredLeads
+from training.teaching import Teacher
+
+_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """One half of a step's batch, labelled or unlabelled, after mixing."""
+
+    rows: NDArray[np.int64]
+    inputs: Tensor
+    real: Tensor
+    labels: Tensor
+    known: Tensor
+    complete: Tensor
+
+
+class Classifier:
+    """The task of ``fit``.
+
+    The loss is the masked binary cross-entropy of the labelled records plus, for a student with a
+    method, the method's term over the labelled and, if it uses them, the unlabelled records
+    (LiteHeart, equation 21). The teacher sees the real leads, the student what is left of them.
+
+    Args:
+        config: of the run.
+        train: all training records.
+        validation: records to choose on.
+        labelled: bool [records of ``train``]: whose labels may be used.
+    """
+
+    def __init__(
+        self, config: RunConfig, train: Pool, validation: Pool, labelled: NDArray[np.bool_]
+    ) -> None:
+        self._config, self._train, self._validation = config, train, validation
+        classes = train.classes
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self.network = classifier(config, len(classes)).to(device())
+        if config.start is not None:
+            start_from(self.network, config.start)
+        self._teacher = Teacher(config.teachers, classes) if config.method else None
+        self._method = self._make_method(len(classes))
+        # A row without any known label has nothing to teach a label loss.
+        has_label = labelled & (train.known.sum(axis=1) > 0)
+        _check_classes(train, has_label)
+        size = config.schedule.batch
+        self._labelled = Shuffle(np.flatnonzero(has_label), size, config.seed)
+        rest = np.flatnonzero(~labelled & train.complete)
+        self._unlabelled = (
+            Shuffle(rest, size, config.seed + 1)
+            if self._method is not None and self._method.unlabelled and len(rest)
+            else None
+        )
+        self._mixes = config.mix or (self._method is not None and self._method.mixes)
+        restores = config.restores or (self._method is not None and self._method.restores)
+        self._inputs = make_inputs(config, train, self._generator, restores=restores)
+        self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
+        # An unmixed record is the same whenever it comes, so the teacher need see it only once.
+        self._said = (
+            self._teacher.of_all(train) if self._teacher is not None and not self._mixes else None
+        )
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network, and what its method learns beside it."""
+        parts = nn.ModuleDict({"network": self.network})
+        if self._method is not None:
+            parts["method"] = self._method
+        return parts
+
+    def loss(self) -> dict[str, Tensor]:
+        """Terms of the next batch's loss."""
+        sides = [self._side(self._labelled.take())]
+        if self._unlabelled is not None:
+            sides.append(self._side(self._unlabelled.take()))
+        with mixed():
+            # One pass for both, so that batch normalization sees all records alike.
+            features = self.network.features(torch.cat([s.inputs for s in sides]).to(device()))  # type: ignore[operator]
+            logits = self.network.classify(features)  # type: ignore[operator]
+        parts = [s.inputs.shape[0] for s in sides]
+        said = [
+            Outputs(y, z)
+            for y, z in zip(logits.float().split(parts), features.float().split(parts), strict=True)
+        ]
+        terms = {"labels": masked_cross_entropy(said[0].logits, sides[0].labels, sides[0].known)}
+        if self._method is not None:
+            for name, side, ours in zip(("method", "unlabelled"), sides, said, strict=False):
+                terms[name] = self._distil(side, ours)
+        terms["loss"] = torch.stack(list(terms.values())).sum()
+        return terms
+
+    def validate(self) -> dict[str, float]:
+        """Macro AUC (``score``) and mean average precision, data set by data set."""
+        logits = predict(self.network, self._quiet_inputs, self._validation)
+        auc, precision = [], []
+        for at in range(len(self._validation.parts)):
+            here = self._validation.groups == at
+            for c in range(logits.shape[1]):
+                known = here & (self._validation.known[:, c] > 0)
+                truth = self._validation.labels[known, c]
+                if 0 < truth.sum() < len(truth):
+                    auc.append(roc_auc_score(truth, logits[known, c]))
+                    precision.append(average_precision_score(truth, logits[known, c]))
+        if not auc:
+            raise TrainingError("data: no class has both a positive and a negative to validate on")
+        return {"score": float(np.mean(auc)), "map": float(np.mean(precision))}
+
+    def state(self) -> dict[str, Any]:
+        """Rows given and the generator."""
+        return {
+            "labelled": self._labelled.given,
+            "unlabelled": self._unlabelled.given if self._unlabelled is not None else 0,
+            "generator": self._generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them up again."""
+        self._labelled.given = state["labelled"]
+        if self._unlabelled is not None:
+            self._unlabelled.given = state["unlabelled"]
+        self._generator.set_state(state["generator"].cpu())
+
+    def _make_method(self, classes: int) -> Distillation | None:
+        config = self._config
+        if config.method is None:
+            return None
+        assert self._teacher is not None
+        known = methods()
+        if config.method not in known:
+            raise TrainingError(
+                f"method: {config.method!r} is not known; expected one of {', '.join(known)}"
+            )
+        shape = Shape(width_of(self.network), self._teacher.width, classes, len(self._train))
+        try:
+            return known[config.method](shape, **config.options).to(device())
+        except TypeError as error:
+            raise TrainingError(f"options of {config.method}: {error}") from error
+
+    def _side(self, rows: NDArray[np.int64]) -> _Side:
+        """Fetch a half batch, make the student's view of it, and mix both alike."""
+        windows = self._train.windows(rows, self._generator)
+        real = self._train.leads(rows, windows)
+        inputs = self._inputs(real, self._train, rows, windows)
+        labels, known = self._train.targets(rows)
+        complete = torch.from_numpy(self._train.complete[rows])
+        if self._mixes:
+            groups = torch.from_numpy(self._train.groups[rows])
+            mix = region_mix(groups, len(LEADS), real.shape[-1], self._generator)
+            real, inputs = mix.signals(real), mix.signals(inputs)
+            labels, known = mix.labels(labels), mix.known(known)
+            complete = complete & complete[mix.partner]
+        return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete)
+
+    def _distil(self, side: _Side, ours: Outputs) -> Tensor:
+        """The method's term over the records whose twelve leads the teacher can see."""
+        assert self._teacher is not None
+        assert self._method is not None
+        use = side.complete
+        if not use.any():
+            return ours.logits.sum() * 0
+        if self._said is not None:
+            rows = torch.from_numpy(side.rows)[use]
+            theirs = Outputs(
+                self._said.logits[rows].to(device()), self._said.features[rows].to(device())
+            )
+        else:
+            theirs = self._teacher(side.real[use])
+        use = use.to(device())
+        targets = Targets(
+            side.labels[use],
+            side.known[use] * self._teacher.knows,
+            torch.from_numpy(side.rows).to(device())[use],
+        )
+        result: Tensor = self._method(
+            Outputs(ours.logits[use], ours.features[use]), theirs, targets
+        )
+        return result
+
+
+def make_inputs(
+    config: RunConfig, pool: Pool, generator: torch.Generator | None, *, restores: bool
+) -> Inputs:
+    """The view of a record that a run's network has."""
+    if config.network == "teacher":
+        return AllLeads()
+    if not restores:
+        return OneLead(config.lead)
+    if config.restoration is None:
+        raise TrainingError("restoration: a student that reads restored leads needs this run")
+    flip = frozenset(i for i, p in enumerate(pool.parts) if len(p.stored) < len(LEADS))
+    return RestoredLeads(
+        Path(config.restoration), config.lead, generator if config.augment else None, flip
+    )
+
+
+def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """L_Y (LiteHeart, equations 2 and 11), the mean over what is known."""
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, known, reduction="sum")
+    return loss / known.sum().clamp(min=1)
+
+
+def predict(
+    network: nn.Module, inputs: Inputs, pool: Pool, windows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Logits [records, classes], of each record's first window if ``windows`` names none."""
+    network.eval()
+    rows = np.arange(len(pool))
+    windows = pool.windows(rows) if windows is None else windows
+    parts = []
+    for some in np.array_split(rows, max(1, len(rows) // _BATCH)):
+        leads = inputs(pool.leads(some, windows[some]), pool, some, windows[some])
+        with torch.inference_mode(), mixed():
+            parts.append(network(leads.to(device())).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _check_classes(pool: Pool, rows: NDArray[np.bool_]) -> None:
+    """A class without a positive cannot be learnt, and would end as a constant in a bundle."""
+    positives = (pool.labels[rows] * pool.known[rows]).sum(axis=0)
+    empty = [c for c, n in zip(pool.classes, positives, strict=True) if n == 0]
+    if empty:
+        raise TrainingError(
+            f"classes: no labelled training record has {', '.join(empty[:8])}; "
+            "expected at least one of each class"
+        )

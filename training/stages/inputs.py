@@ -1,0 +1,139 @@
+"""What a classifier reads of a record: all leads, one lead and zeros, or restored leads."""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.leads import LEADS
+from models.restoration import RestorationNet
+from training.augment import augment
+from training.fit import BEST, device, mixed
+from training.networks import load_restoration
+from training.pool import Pool
+
+_BATCH = 256
+
+
+class Inputs(Protocol):
+    """From real leads to what the network is given."""
+
+    def __call__(
+        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+    ) -> Tensor:
+        """[batch, 12, time] from the real leads of these rows."""
+
+
+class AllLeads:
+    """The teacher's: as they are."""
+
+    def __call__(
+        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+    ) -> Tensor:
+        """The same tensor."""
+        del pool, rows, windows
+        return leads
+
+
+class OneLead:
+    """The other leads masked with zeros (LiteHeart, section 2.2)."""
+
+    def __init__(self, lead: str) -> None:
+        self._lead = LEADS.index(lead)
+
+    def __call__(
+        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+    ) -> Tensor:
+        """Zeros but for the one lead."""
+        del pool, rows, windows
+        masked = torch.zeros_like(leads)
+        masked[:, self._lead] = leads[:, self._lead]
+        return masked
+
+
+class RestoredLeads:
+    """Twelve leads restored from one, the measured lead itself in its own place.
+
+    Restored leads of unaugmented records are computed once a data set and kept in the folder of
+    the restoration run, since the net is fixed.
+
+    Args:
+        run: of the restoration net.
+        lead: the one that is measured.
+        generator: draws the noise; None for none.
+        flip: data sets (by place in the pool) whose recorders are held either way round.
+    """
+
+    def __init__(
+        self, run: Path, lead: str, generator: torch.Generator | None, flip: frozenset[int]
+    ) -> None:
+        self._run, self._lead, self._generator, self._flip = (
+            run,
+            LEADS.index(lead),
+            generator,
+            flip,
+        )
+        self.network: RestorationNet = load_restoration(run)
+        self._stored: dict[Path, NDArray[np.float16]] = {}
+
+    def __call__(
+        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+    ) -> Tensor:
+        """Restored leads, distorted before if there is a generator."""
+        if self._generator is None:
+            return self._from_disk(leads, pool, rows, windows)
+        measured = leads[:, self._lead : self._lead + 1]
+        groups = torch.from_numpy(pool.groups[rows])
+        turned = torch.isin(groups, torch.tensor(sorted(self._flip), dtype=groups.dtype))
+        measured = augment(measured, self._generator, flip=turned)
+        return self.restore(measured)
+
+    @torch.no_grad()
+    def restore(self, measured: Tensor) -> Tensor:
+        """All twelve leads of [batch, 1, time]."""
+        measured = measured.to(device())
+        with mixed():
+            restored: Tensor = self.network(measured).float()
+        restored[:, self._lead] = measured[:, 0]
+        return restored
+
+    def _from_disk(
+        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+    ) -> Tensor:
+        out = torch.empty_like(leads)
+        for at, part in enumerate(pool.parts):
+            here = np.flatnonzero(pool.groups[rows] == at)
+            if len(here):
+                order = here[np.argsort(windows[here])]
+                stored = self._restored(part.cache.path, pool, at)
+                out[torch.from_numpy(order)] = torch.from_numpy(
+                    np.asarray(stored[windows[order]], dtype=np.float32)
+                )
+        return out
+
+    def _restored(self, path: Path, pool: Pool, at: int) -> NDArray[np.float16]:
+        """The restored leads of a whole cache, memory-mapped, [windows, 12, time]."""
+        if path not in self._stored:
+            cache = pool.parts[at].cache
+            weights = hashlib.sha256((self._run / BEST).read_bytes()).hexdigest()[:12]
+            kept = self._run / f"restored-{cache.fingerprint[:12]}-{weights}-{self._lead}.npy"
+            if not kept.exists():
+                self._write(kept, pool, at)
+            self._stored[path] = np.load(kept, mmap_mode="r")
+        return self._stored[path]
+
+    def _write(self, kept: Path, pool: Pool, at: int) -> None:
+        cache, part = pool.parts[at].cache, pool.parts[at]
+        temporary = kept.with_suffix(".new")
+        shape = (len(cache.signals), len(LEADS), cache.length)
+        out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        measured = part.stored[part.places.tolist().index(self._lead)]
+        for first in range(0, len(out), _BATCH):
+            one = np.asarray(cache.signals[first : first + _BATCH, measured], dtype=np.float32)
+            out[first : first + _BATCH] = self.restore(torch.from_numpy(one)[:, None]).cpu().numpy()
+        out.flush()
+        temporary.replace(kept)

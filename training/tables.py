@@ -1,0 +1,187 @@
+"""The comparisons: which runs a table needs, in the order in which they build on one another.
+
+Without a GPU the teacher is 256 wide and 8 layers deep at strides 4·4·4, batches are of 64 and the
+steps fewer than the paper's; every method of a table has the same teacher, student, records, steps
+and rule of stopping.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from training.config import RunConfig, parse_config
+from training.errors import TrainingError
+from training.losses import methods
+from training.results import SCORES, evaluate
+from training.run import train
+
+RIVALS = ("kd", "dkd", "cc", "rkd", "dist", "pkt", "psm", "wkd", "mvkt")
+LITEHEART = ("liteheart-1", "liteheart-2", "liteheart")
+NUMBERS = (1, 2, 3, 4)
+FOLDS = {"train": [1, 2, 3, 4, 5, 6, 7], "validation": [8], "test": [9]}
+_FEW = {"batch": 64, "validate_every": 50, "patience": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of a table.
+
+    Attributes:
+        run: folder below the folder of all runs.
+        label: what the table calls it.
+        seed: of the run.
+        config: what to train.
+    """
+
+    run: str
+    label: str
+    seed: int
+    config: RunConfig
+
+
+_log = structlog.get_logger()
+
+
+def steps(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> list[Step]:
+    """All runs of a table, in an order in which each finds what it builds on.
+
+    Raises:
+        TrainingError: if there is no such table.
+    """
+    first = [restoration(cache)]
+    if number in {1, 2}:
+        return first + list(few_labels(runs, cache, 0.1 if number == 1 else 0.05, seeds))
+    if number == 3:
+        return first + list(all_labels(runs, cache, seeds))
+    if number == 4:
+        return first + list(sizes(runs, cache, seeds))
+    raise TrainingError(f"table {number}: expected one of {', '.join(map(str, NUMBERS))}")
+
+
+def run_table(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> list[Step]:
+    """Train and evaluate whatever of a table is not there yet; killed, it goes on where it was."""
+    wanted = steps(number, runs, cache, seeds)
+    for place, step in enumerate(wanted):
+        if (runs / step.run / SCORES).exists():
+            continue
+        _log.info("table", number=number, run=step.run, place=place + 1, of=len(wanted))
+        train(step.config, runs / step.run)
+        figures = evaluate(runs / step.run)["figures"]
+        _log.info("evaluated", run=step.run, **{k: round(v, 4) for k, v in figures.items()})
+    return wanted
+
+
+def restoration(cache: Path) -> Step:
+    """The restoration net that every table and bundle shares: never trained on folds 8 and 9."""
+    config = _config(
+        cache,
+        network="restoration",
+        size="tiny",
+        classes=["NSR"],
+        augment=True,
+        schedule={"steps": 1200, "batch": 128, "learning_rate": 3e-3, "validate_every": 119},
+    )
+    return Step("restoration-tiny", "restoration", 1, config)
+
+
+def few_labels(runs: Path, cache: Path, labelled: float, seeds: Sequence[int]) -> Iterator[Step]:
+    """Tables 1 and 2: every method on a part of the labels, lead I."""
+    name = f"labels-{labelled * 100:g}"
+    common = {"classes": "paper", "labelled": labelled}
+    steps = 500 if labelled >= 0.1 else 400
+    for seed in seeds:
+        teacher = f"{name}/teacher-{seed}"
+        yield Step(
+            teacher,
+            "teacher (12 leads)",
+            seed,
+            _config(
+                cache,
+                network="teacher",
+                size="teacher-256",
+                mix=True,
+                seed=seed,
+                schedule={**_FEW, "steps": steps, "learning_rate": 1e-3},
+                **common,
+            ),
+        )
+        student = {
+            **common,
+            "network": "student",
+            "seed": seed,
+            "schedule": {**_FEW, "steps": steps},
+        }
+        yield Step(f"{name}/baseline-{seed}", "baseline", seed, _config(cache, **student))
+        for method in (*RIVALS, *LITEHEART):
+            restores = methods()[method].restores
+            yield Step(
+                f"{name}/{method}-{seed}",
+                method,
+                seed,
+                _config(
+                    cache,
+                    method=method,
+                    teachers=[runs / teacher],
+                    restoration=runs / "restoration-tiny" if restores else None,
+                    **student,
+                ),
+            )
+
+
+def all_labels(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
+    """Table 3: all labels, superclasses and subclasses together, lead I (MVKT-ECG, table 1).
+
+    One teacher serves every seed: it costs more than all its students.
+    """
+    teacher = "all-labels/teacher-1"
+    yield Step(
+        teacher,
+        "teacher (12 leads)",
+        1,
+        _config(
+            cache,
+            network="teacher",
+            size="teacher-256",
+            mix=True,
+            classes="all",
+            schedule={"steps": 1000, "learning_rate": 1e-3, "validate_every": 100},
+        ),
+    )
+    for seed in seeds:
+        for method in (None, "mvkt", "liteheart"):
+            name = method or "baseline"
+            yield Step(
+                f"all-labels/{name}-{seed}",
+                name,
+                seed,
+                _config(
+                    cache,
+                    network="student",
+                    classes="all",
+                    seed=seed,
+                    method=method,
+                    teachers=[runs / teacher] if method else [],
+                    restoration=runs / "restoration-tiny" if method == "liteheart" else None,
+                    schedule={"steps": 1000, "validate_every": 100},
+                ),
+            )
+
+
+def sizes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
+    """Table 4: LiteHeart's student at three sizes, 10 % labels, the teachers of table 1."""
+    for step in few_labels(runs, cache, 0.1, seeds):
+        if step.label.startswith("teacher"):
+            yield step
+        elif step.label == "liteheart":
+            for size in ("tiny", "small", "base"):
+                run = step.run if size == "base" else step.run.replace("liteheart", size)
+                config = step.config.model_copy(update={"size": size})
+                yield Step(run, f"LiteHeart {size}", step.seed, config)
+
+
+def _config(cache: Path, **fields: Any) -> RunConfig:
+    data = [{"cache": cache, **FOLDS}]
+    return parse_config({"data": data, **fields}, "tables")
