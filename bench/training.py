@@ -1,0 +1,249 @@
+"""What a LiteHeart step costs beside a plain distillation step, and what each pair of sizes costs.
+
+``python -m bench.training [--write FILE]``. Weights are random: time and memory do not depend on
+them. Everything is measured in turns within one run.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from bench import machine
+from models.classifier import SIZES, ConvTransformer
+from models.restoration import WIDTHS
+from models.runtime import session_options
+from models.system import LeadOneSystem
+from training.export import export_graph
+from training.fit import mixed
+from training.losses import Outputs, Shape, Targets, methods
+from training.mixing import region_mix
+
+BATCH = 64
+CLASSES = 38
+STEPS = 12
+REPETITIONS = 30
+TEACHER_SAMPLES = 5000
+SAMPLES = 1000
+_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """One network or pair, on one thread of ONNX Runtime, one window at a time.
+
+    Attributes:
+        name: of the pair, restoration and student.
+        parameters: how many.
+        operations: multiplications with addition, of convolutions, linear layers and attention.
+        latency_ms: median processor time.
+        memory_mb: what the resident set grows by from before the session is opened to after 20
+            inferences, in a process of its own.
+    """
+
+    name: str
+    parameters: int
+    operations: int
+    latency_ms: float
+    memory_mb: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print, or write to a file."""
+    parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
+    parser.add_argument("--write", type=Path, help="Markdown file to write")
+    parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    if parsed.memory is not None:
+        sys.stdout.write(json.dumps(_grown_mb(parsed.memory)))
+        return 0
+    page = _page(machine.describe(), step_costs(), efficiency())
+    if parsed.write is None:
+        sys.stdout.write(page)
+    else:
+        parsed.write.write_text(page, encoding="utf-8")
+    return 0
+
+
+def step_costs() -> dict[str, float]:
+    """Median seconds of a training step of every method, on the same number of records.
+
+    The teacher looks at each batch, as it must when records are mixed or noise is added anew; the
+    restored leads are read from the cache, as in the tables.
+    """
+    torch.manual_seed(0)
+    teacher = ConvTransformer(SIZES["teacher-256"], 12, CLASSES, (4, 4, 4)).eval()
+    real, restored = torch.randn(2, BATCH, 12, SAMPLES)
+    targets = Targets(
+        (torch.rand(BATCH, CLASSES) < 0.1).float(), torch.ones(BATCH, CLASSES), torch.arange(BATCH)
+    )
+    steps = {name: _step(name, teacher, real, restored, targets) for name in methods()}
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(STEPS):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def _step(
+    name: str, teacher: ConvTransformer, real: Tensor, restored: Tensor, targets: Targets
+) -> Callable[[], None]:
+    student = ConvTransformer(SIZES["base"], 12, CLASSES, (4, 4, 4))
+    kind = methods()[name]
+    method = kind(Shape(student.width, teacher.width, CLASSES, BATCH))
+    optimizer = torch.optim.AdamW([*student.parameters(), *method.parameters()], 1e-3)
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.zeros(BATCH, dtype=torch.int64)
+
+    def step() -> None:
+        ours, theirs, labels = restored, real, targets.labels
+        if kind.mixes:
+            mix = region_mix(groups, 12, SAMPLES, generator)
+            ours, theirs, labels = mix.signals(ours), mix.signals(theirs), mix.labels(labels)
+        with torch.no_grad(), mixed():
+            z = teacher.features(theirs)
+            said = Outputs(teacher.classify(z).float(), z.float())
+        with mixed():
+            z = student.features(ours)
+            logits = student.classify(z)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        loss = loss + method(Outputs(logits.float(), z.float()), said, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def efficiency() -> list[Efficiency]:
+    """The teacher of the paper first, then every pair of sizes."""
+    result = []
+    with tempfile.TemporaryDirectory(prefix="leadone-bench-") as folder, machine.one_core():
+        teacher = ConvTransformer(SIZES["teacher"], 12, CLASSES, (4, 4, 4)).eval()
+        path = Path(folder) / "teacher.onnx"
+        twelve = torch.zeros(1, 12, TEACHER_SAMPLES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing, and of the exporter's age
+            torch.onnx.export(
+                teacher, (twelve,), path, input_names=["x"], opset_version=17, dynamo=False
+            )
+        result.append(_measured("teacher, 12 leads at 500 Hz", teacher, twelve, path))
+        for restoration in WIDTHS:
+            for student in ("tiny", "small", "base"):
+                system = LeadOneSystem(restoration, student, CLASSES).eval()
+                path = Path(folder) / f"{restoration}-{student}.onnx"
+                export_graph(system, path)
+                one = torch.zeros(1, 1, SAMPLES)
+                result.append(_measured(f"{restoration} + {student}", system, one, path))
+    return result
+
+
+def _measured(name: str, net: nn.Module, x: Tensor, path: Path) -> Efficiency:
+    session = ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    inputs = {given.name: np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)}
+    times = []
+    for _ in range(REPETITIONS):
+        began = time.thread_time()
+        session.run(None, inputs)
+        times.append(time.thread_time() - began)
+    grown = subprocess.run(
+        [sys.executable, "-m", "bench.training", "--memory", str(path)],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    parameters = sum(p.numel() for p in net.parameters())
+    median = 1e3 * statistics.median(times[2:])
+    return Efficiency(name, parameters, _operations(net, x), median, json.loads(grown.stdout))
+
+
+def _grown_mb(path: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    session = ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    shape = [n if isinstance(n, int) else 1 for n in given.shape]
+    for _ in range(20):
+        session.run(None, {given.name: np.zeros(shape, dtype=np.float32)})
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / _MB
+
+
+def _operations(net: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of one input, counted while it runs."""
+    total = 0
+
+    def count(module: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv1d):
+            total += out.numel() * module.in_channels // module.groups * module.kernel_size[0]
+        elif isinstance(module, nn.Linear):
+            total += out.numel() * module.in_features
+        else:  # scores and their sum: twice time x time x width
+            total += 2 * out.shape[1] ** 2 * out.shape[2]
+
+    hooks = [
+        m.register_forward_hook(count)
+        for m in net.modules()
+        if isinstance(m, (nn.Conv1d, nn.Linear)) or type(m).__name__ == "_Attention"
+    ]
+    with torch.inference_mode():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def _page(here: dict[str, str], costs: dict[str, float], sizes: list[Efficiency]) -> str:
+    kd = costs["kd"]
+    steps = "\n".join(
+        f"| {name} | {1e3 * s:.0f} | {s / kd:.2f} |" for name, s in sorted(costs.items())
+    )
+    teacher = sizes[0]
+    rows = "\n".join(
+        f"| {e.name} | {e.parameters / 1e6:.2f} | {e.operations / 1e9:.3f} | {e.latency_ms:.2f} "
+        f"| {teacher.latency_ms / e.latency_ms:.1f} | {e.memory_mb:.1f} "
+        f"| {teacher.memory_mb / e.memory_mb:.1f} |"
+        for e in sizes
+    )
+    about = "; ".join(f"{k}: {v}" for k, v in here.items())
+    return f"""# Cost of training and of each size
+
+`python -m bench.training --write docs/efficiency.md`. {about}.
+
+## A training step
+
+Median of {STEPS - 1} steps of {BATCH} records, in turns; student base, teacher 256 wide and 8
+layers deep, strides 4·4·4 at 100 Hz, the teacher looking at every batch. If nothing is mixed its
+outputs can be kept: a step of every method but the LiteHeart ones is then the student's alone.
+
+| method | ms | times kd |
+| --- | --- | --- |
+{steps}
+
+## Sizes
+
+Restoration net + student at 100 Hz, strides 4·4·2, one window, one thread, ONNX Runtime.
+
+| networks | parameters, M | operations, G | latency, ms | × faster | memory, MB | × less |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
