@@ -10,6 +10,19 @@ def model_card(manifest: Manifest) -> str:
     ptbxl: Any = manifest.metrics["ptbxl_fold9_lead_one"]
     cinc: Any = manifest.metrics["cinc2017_af_against_rest"]
     per_class = ptbxl["auc"]
+    noisy: Any = manifest.metrics.get("ptbxl_fold9_with_wearable_noise")
+    challenge: Any = manifest.metrics.get("cinc2017_challenge_score")
+    more = ""
+    if noisy is not None:
+        more += (
+            f"- The same with wearable noise ({noisy['measured_on']}): macro AUC "
+            f"**{noisy['macro_auc']:.3f}**.\n"
+        )
+    if challenge is not None:
+        more += (
+            f"- The Challenge's score, mean F1 of N, A and O ({challenge['measured_on']}): "
+            f"**{challenge['f1']:.3f}**.\n"
+        )
     rows = "\n".join(
         f"| {c.abbreviation} | {c.name} | {c.snomed or '–'} | {per_class[c.abbreviation]:.3f} "
         f"| {c.threshold:.2f} | {_alarm(c.alarm)} |"
@@ -43,7 +56,7 @@ squared error expects, which is not evidence of what an electrode would have sho
   **{ptbxl["macro_auc"]:.3f}**, mean average precision {ptbxl["mean_average_precision"]:.3f}.
 - Challenge 2017, AF against the rest ({cinc["measured_on"]}): AUC **{cinc["auc"]:.3f}**; without
   the records labelled too noisy {cinc["auc_without_noisy"]:.3f}.
-
+{more}
 Threshold is the calibrated probability of best F1 on the validation records, from which a window
 counts as positive.
 

@@ -67,6 +67,12 @@ def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbX
     return PtbXl(tuple(ids), np.stack(leads), np.array(labels, dtype=np.float32))
 
 
+def load_lead_one(data: Path, fold: int) -> tuple[NDArray[np.float32], float]:
+    """Lead I of a fold of ``ptbxl100`` as recorded: µV [records, time], and its rate in Hz."""
+    records = list(read_shard(data / "ptbxl100" / f"fold{fold}.npz"))
+    return np.stack([r.signal[0].astype(np.float32) for r in records]), records[0].rate
+
+
 def load_cinc2017(data: Path, split: str) -> Cinc2017:
     """Read a split of Challenge 2017: ``train`` 70 %, ``validation`` 10 %, ``test`` 20 %."""
     with (data / "cinc2017" / "labels.csv").open(newline="", encoding="utf-8") as f:
