@@ -448,6 +448,53 @@ def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path
     assert "liteheart-1" in text
 
 
+def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:
+    from training.results import evaluate
+
+    run = trained / "restoration"
+    figures = evaluate(run, trained / "teacher")["figures"]
+    assert 0 <= figures["teacher_agreement"] <= 1
+    said = json.loads((run / "scores.json").read_text())["teacher"]["per_class"]
+    assert [c["name"] for c in said] == list(CLASSES)
+    assert all(c["difference"] > 0 for c in said), "an untrained net restores nothing"
+    with pytest.raises(TrainingError, match="judges runs of a restoration net"):
+        evaluate(trained / "teacher", trained / "teacher")
+
+
+class Watch(Toy):
+    """Records of one lead, two windows each, of whose classes one is known elsewhere too."""
+
+    name, leads, columns = "a watch", ("I",), ("AF", "elsewhere")
+
+    def read(self, name: str) -> Record:
+        record = super().read(name)
+        return Record(
+            id=name,
+            patient=name,
+            signal=np.concatenate([record.signal[:1]] * 2, axis=1),
+            rate=100.0,
+            leads=("I",),
+            positive=record.positive & {"AF"},
+            known=None,
+            fold=None,
+        )
+
+
+def test_a_run_is_measured_on_another_device(
+    toy: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(Watch(), tmp_path / "watch")
+    config = write_yaml(tmp_path / "s.yaml", toy, network="student")
+    _train(config, tmp_path / "run")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--on", str(tmp_path / "watch")]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)[str(tmp_path / "run")]["macro_auc"] <= 1
+    said = json.loads((tmp_path / "run" / "scores-a-watch.json").read_text())
+    assert [(c["name"], c["positives"]) for c in said["per_class"]] == [("AF", 20)]
+    assert main(["evaluate", str(tmp_path / "run"), "--on", str(toy)]) == 1
+    assert "was trained on" in capsys.readouterr().err
+
+
 def test_a_run_becomes_a_bundle_in_parity_with_its_network(
     toy: Path, trained: Path, tmp_path: Path
 ) -> None:

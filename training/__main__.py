@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs")
     p.add_argument("--bundle", help="a shipped bundle by name, or any by path")
     p.add_argument("--data", type=Path, help="packed recordings, to measure a bundle on")
+    p.add_argument(
+        "--on", type=Path, metavar="CACHE", help="another prepared data set (cross-device)"
+    )
+    p.add_argument("--folds", type=int, nargs="+", help="of that data set (default: all)")
+    p.add_argument(
+        "--teacher", type=Path, help="judge restored leads too: does it say the same of them?"
+    )
 
     p = command("export", "calibrate a student and write it as a bundle", _export)
     p.add_argument("run", type=Path, help="folder of the student's run")
@@ -92,8 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--title", default="Runs", help="of the page")
 
     p = command("table", "train, measure and print one of the comparisons", _table)
-    p.add_argument("number", type=int, help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes")
+    p.add_argument("number", type=int,
+                   help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes, "
+                   "5: the runs of 1 on another device, 6: each lead")  # fmt: skip
     p.add_argument("--cache", type=Path, required=True, help="prepared PTB-XL")
+    p.add_argument("--other", type=Path, metavar="CACHE", help="the other data set of table 5")
     p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default 1 2")
     p.add_argument("-o", "--out", type=Path, help="page to write the table to: .html or .md")
@@ -153,6 +163,8 @@ def _change(text: str) -> tuple[str, Any]:
 def _evaluate(parsed: argparse.Namespace) -> None:
     from models.bundle import BundleError, find_bundle
     from models.runtime import Runtime
+    from training.cross_device import cross_device
+    from training.datasets.cache import Cache
     from training.evaluate import metrics
     from training.results import evaluate
 
@@ -165,8 +177,11 @@ def _evaluate(parsed: argparse.Namespace) -> None:
         except BundleError as error:
             raise TrainingError(str(error)) from error
         said: Any = metrics(Runtime(bundle), parsed.data)
+    elif parsed.on:
+        other = Cache(parsed.on)
+        said = {str(run): cross_device(run, other, parsed.folds)["figures"] for run in parsed.runs}
     else:
-        said = {str(run): evaluate(run)["figures"] for run in parsed.runs}
+        said = {str(run): evaluate(run, parsed.teacher)["figures"] for run in parsed.runs}
     sys.stdout.write(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -185,11 +200,16 @@ def _report(parsed: argparse.Namespace) -> None:
 
 
 def _table(parsed: argparse.Namespace) -> None:
+    from training.cross_device import scores_name
+    from training.datasets.cache import Cache
     from training.report.comparison import comparison, write
+    from training.results import SCORES
     from training.tables import run_table
 
-    done = run_table(parsed.number, parsed.runs, parsed.cache, parsed.seeds)
-    title, sections = comparison(parsed.number, done, parsed.runs)
+    other = Cache(parsed.other) if parsed.other else None
+    done = run_table(parsed.number, parsed.runs, parsed.cache, parsed.seeds, other)
+    name = scores_name(other) if other else SCORES
+    title, sections = comparison(parsed.number, done, parsed.runs, name)
     write(title, sections, parsed.out)
 
 

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from models.leads import LEADS
 from training.config import CONFIG, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
-from training.evaluation.restoration import quality
+from training.evaluation.restoration import Agreement, agreement, quality
+from training.fit import device, mixed
 from training.losses import methods
 from training.networks import load_classifier
 from training.pool import Pool
@@ -20,10 +23,16 @@ from training.stages.classifier import make_inputs, predict
 from training.stages.inputs import RestoredLeads
 
 SCORES = "scores.json"
+_BATCH = 128
 
 
-def evaluate(run: Path) -> dict[str, Any]:
+def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     """Score a run on its test folds and keep the figures as ``scores.json`` in it.
+
+    Args:
+        run: finished.
+        teacher: run of a classifier of twelve leads; whether it says the same of restored leads
+            as of real ones is measured too. Only for a restoration run.
 
     Raises:
         TrainingError: if the run is not trained, or names no test folds.
@@ -32,7 +41,11 @@ def evaluate(run: Path) -> dict[str, Any]:
     if not any(d.test != [] for d in config.data):
         raise TrainingError(f"{run / CONFIG}: data.test: no folds to evaluate on")
     if config.network == "restoration":
-        result = _restoration(config, run)
+        result = _restoration(config, run, teacher)
+    elif teacher is not None:
+        raise TrainingError(
+            f"{run}: a {config.network}; --teacher judges runs of a restoration net"
+        )
     else:
         validation, test = (_predicted(config, run, kind) for kind in ("validation", "test"))
         scores = scored(validation, test)
@@ -80,18 +93,54 @@ def inputs_of(config: RunConfig, pool: Pool) -> Any:
     return make_inputs(config, pool, None, restores=restores)
 
 
-def _restoration(config: RunConfig, run: Path) -> dict[str, Any]:
+def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:
     pool = Pool(select(config)["test"], read_made(run)["classes"])
+    real, restored = _both(config, run, pool)
+    measured = quality(real.numpy(), restored.numpy(), LEADS, config.lead)
+    result: dict[str, Any] = {
+        "figures": {"mse": measured.mse, "correlation": measured.correlation},
+        **measured.to_dict(),
+    }
+    if teacher is not None:
+        verdicts = _verdicts(config, run, teacher)
+        result["teacher"] = verdicts.to_dict()
+        result["figures"] |= {
+            "teacher_agreement": verdicts.agreement,
+            "teacher_kappa": verdicts.kappa,
+            "teacher_auc_real": verdicts.auc_real,
+            "teacher_auc_restored": verdicts.auc_restored,
+        }
+    return result
+
+
+def _both(config: RunConfig, run: Path, pool: Pool) -> tuple[Tensor, Tensor]:
+    """Real and restored leads [records, 12, time] of the records that have all leads."""
     net = RestoredLeads(run, config.lead, None, frozenset())
     rows = np.flatnonzero(pool.complete)
     real = pool.leads(rows, pool.windows(rows))
     place = LEADS.index(config.lead)
-    restored = [
-        net.restore(real[some, place : place + 1]).cpu().numpy()
-        for some in np.array_split(np.arange(len(rows)), max(1, len(rows) // 256))
-    ]
-    measured = quality(real.numpy(), np.concatenate(restored), LEADS, config.lead)
-    return {
-        "figures": {"mse": measured.mse, "correlation": measured.correlation},
-        **measured.to_dict(),
-    }
+    restored = [net.restore(x[:, place : place + 1]).cpu() for x in torch.split(real, _BATCH)]
+    return real, torch.cat(restored)
+
+
+def _verdicts(config: RunConfig, run: Path, teacher: Path) -> Agreement:
+    """What a teacher says of real and of restored leads, at thresholds that validation chose."""
+    net, classes = load_classifier(teacher)
+    said: dict[str, tuple[Pool, list[NDArray[np.float32]]]] = {}
+    for kind in ("validation", "test"):
+        pool = Pool(select(config)[kind], classes)
+        said[kind] = (pool, [_probabilities(net, leads) for leads in _both(config, run, pool)])
+    pool, (real, _) = said["validation"]
+    rows = pool.complete
+    thresholds = choose_thresholds(pool.labels[rows], pool.known[rows] > 0, real).f1
+    pool, (real, restored) = said["test"]
+    rows = pool.complete
+    return agreement(real, restored, thresholds, pool.labels[rows], pool.known[rows] > 0, classes)
+
+
+@torch.inference_mode()
+def _probabilities(net: nn.Module, leads: Tensor) -> NDArray[np.float32]:
+    with mixed():
+        logits = [net(x.to(device())).float().cpu() for x in torch.split(leads, _BATCH)]
+    result: NDArray[np.float32] = torch.cat(logits).sigmoid().numpy()
+    return result

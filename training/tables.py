@@ -12,7 +12,10 @@ from typing import Any
 
 import structlog
 
+from models.leads import LEADS
 from training.config import RunConfig, parse_config
+from training.cross_device import cross_device, scores_name
+from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.losses import methods
 from training.results import SCORES, evaluate
@@ -20,7 +23,7 @@ from training.run import train
 
 RIVALS = ("kd", "dkd", "cc", "rkd", "dist", "pkt", "psm", "wkd", "mvkt")
 LITEHEART = ("liteheart-1", "liteheart-2", "liteheart")
-NUMBERS = (1, 2, 3, 4)
+NUMBERS = (1, 2, 3, 4, 5, 6)
 FOLDS = {"train": [1, 2, 3, 4, 5, 6, 7], "validation": [8], "test": [9]}
 _FEW = {"batch": 64, "validate_every": 50, "patience": 10}
 
@@ -54,15 +57,34 @@ def steps(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> list[St
     first = [restoration(cache)]
     if number in {1, 2}:
         return first + list(few_labels(runs, cache, 0.1 if number == 1 else 0.05, seeds))
+    if number == 5:
+        return first + list(few_labels(runs, cache, 0.1, seeds))
     if number == 3:
         return first + list(all_labels(runs, cache, seeds))
     if number == 4:
         return first + list(sizes(runs, cache, seeds))
+    if number == 6:
+        return list(each_lead(cache, seeds))
     raise TrainingError(f"table {number}: expected one of {', '.join(map(str, NUMBERS))}")
 
 
-def run_table(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> list[Step]:
-    """Train and evaluate whatever of a table is not there yet; killed, it goes on where it was."""
+def run_table(
+    number: int, runs: Path, cache: Path, seeds: Sequence[int], other: Cache | None = None
+) -> list[Step]:
+    """Train and evaluate whatever of a table is not there yet; killed, it goes on where it was.
+
+    Args:
+        number: of the table.
+        runs: the folder that they are in.
+        cache: prepared PTB-XL.
+        seeds: of every method.
+        other: a data set of one lead that table 5 measures the students of table 1 on.
+
+    Raises:
+        TrainingError: if there is no such table, or a run cannot go on.
+    """
+    if (number == 5) != (other is not None):
+        raise TrainingError("table: --other names the data set that table 5, and only it, needs")
     wanted = steps(number, runs, cache, seeds)
     for place, step in enumerate(wanted):
         if (runs / step.run / SCORES).exists():
@@ -71,7 +93,14 @@ def run_table(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> lis
         train(step.config, runs / step.run)
         figures = evaluate(runs / step.run)["figures"]
         _log.info("evaluated", run=step.run, **{k: round(v, 4) for k, v in figures.items()})
-    return wanted
+    if other is None:
+        return wanted
+    students = [step for step in wanted if step.config.network == "student"]
+    for step in students:
+        if not (runs / step.run / scores_name(other)).exists():
+            _log.info("elsewhere", run=step.run, data=other.name)
+            cross_device(runs / step.run, other, None)
+    return students
 
 
 def restoration(cache: Path) -> Step:
@@ -180,6 +209,22 @@ def sizes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
                 run = step.run if size == "base" else step.run.replace("liteheart", size)
                 config = step.config.model_copy(update={"size": size})
                 yield Step(run, f"LiteHeart {size}", step.seed, config)
+
+
+def each_lead(cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
+    """Table 6: which lead to measure, by a small student of each with labels alone."""
+    for seed in seeds:
+        for lead in LEADS:
+            config = _config(
+                cache,
+                network="student",
+                size="tiny",
+                classes="paper",
+                lead=lead,
+                seed=seed,
+                schedule={**_FEW, "steps": 600},
+            )
+            yield Step(f"leads/{lead}-{seed}", f"lead {lead}", seed, config)
 
 
 def _config(cache: Path, **fields: Any) -> RunConfig:

@@ -39,17 +39,22 @@ _TITLES = {
     2: "Table 2: 5 % labels, lead I",
     3: "Table 3: all labels, superclasses and subclasses, lead I",
     4: "Table 4: LiteHeart at three sizes, 10 % labels",
+    5: "Table 5: trained on PTB-XL, measured on another device, lead I",
+    6: "Table 6: which lead to measure, all labels",
 }
 _DRAWN = ("baseline", "kd", "mvkt", "liteheart", "teacher (12 leads)")
 
 
-def comparison(number: int, steps: Sequence[Step], runs: Path) -> tuple[str, list[Section]]:
+def comparison(
+    number: int, steps: Sequence[Step], runs: Path, name: str = SCORES
+) -> tuple[str, list[Section]]:
     """The page of a finished table.
 
     Args:
         number: of the table.
         steps: its runs (``training.tables.steps``).
         runs: the folder they are in.
+        name: of the file of scores in each run.
 
     Raises:
         TrainingError: if one has not been evaluated.
@@ -57,17 +62,22 @@ def comparison(number: int, steps: Sequence[Step], runs: Path) -> tuple[str, lis
     scores: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
         if step.label != "restoration":
-            scores.setdefault(step.label, []).append(_scores(runs / step.run))
+            scores.setdefault(step.label, []).append(_scores(runs / step.run, name))
     schedule = steps[-1].config.schedule
+    measured = "9 measured" if number != 5 else "the other data set measured"
     text = (
-        f"PTB-XL, folds 1-7 to train, 8 to choose and for thresholds, 9 measured. "
+        f"PTB-XL, folds 1-7 to train, 8 to choose and for thresholds, {measured}. "
         f"{max(len(s) for s in scores.values())} seeds: mean and sample standard deviation. "
         f"Students: {steps[-1].config.size}, {schedule.steps} steps of {schedule.batch} records."
     )
     sections = [Section("Figures", [Text(text), *_tables(number, scores)])]
     if "baseline" in scores and "teacher (12 leads)" in scores and number != 3:
         sections.append(Section("Gap to the teacher", [Text(_gap(scores))]))
-    drawn = {name: scores[name] for name in (_DRAWN if number != 4 else scores) if name in scores}
+    drawn = {
+        name: scores[name]
+        for name in (_DRAWN if number not in {4, 6} else scores)
+        if name in scores
+    }
     classes = [c["name"] for c in next(iter(drawn.values()))[0]["per_class"]]
     aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
     if len(classes) <= 40:
@@ -108,8 +118,9 @@ def _tables(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Table]
             )
             for name, prefix in (("Superclasses", "SUPER_"), ("Subclasses", "SUB_"))
         ]
-    return [_table("All classes of the paper", {k: [s["figures"] for s in v]
-                                                for k, v in scores.items()})]  # fmt: skip
+    classes = [c["name"] for c in next(iter(scores.values()))[0]["per_class"]]
+    figures = {k: [s["figures"] for s in v] for k, v in scores.items()}
+    return [_table(f"Macro over {', '.join(classes)}", figures)]
 
 
 def _table(caption: str, figures: dict[str, list[dict[str, float]]]) -> Table:
@@ -162,8 +173,8 @@ def _class_mean(scores: list[dict[str, Any]], name: str) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _scores(run: Path) -> dict[str, Any]:
-    path = run / SCORES
+def _scores(run: Path, name: str) -> dict[str, Any]:
+    path = run / name
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

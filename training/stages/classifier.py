@@ -221,15 +221,21 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tenso
 
 
 def predict(
-    network: nn.Module, inputs: Inputs, pool: Pool, windows: NDArray[np.int64] | None = None
+    network: nn.Module,
+    inputs: Inputs,
+    pool: Pool,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    windows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Logits [records, classes], of each record's first window if ``windows`` names none."""
+    """Logits [rows, classes] of these windows of these rows; of every record's first, if none."""
     network.eval()
-    rows = np.arange(len(pool))
-    windows = pool.windows(rows) if windows is None else windows
+    if rows is None or windows is None:
+        rows = np.arange(len(pool))
+        windows = pool.windows(rows)
     parts = []
-    for some in np.array_split(rows, max(1, len(rows) // _BATCH)):
-        leads = inputs(pool.leads(some, windows[some]), pool, some, windows[some])
+    for at in np.array_split(np.arange(len(rows)), max(1, len(rows) // _BATCH)):
+        leads = inputs(pool.leads(rows[at], windows[at]), pool, rows[at], windows[at])
         with torch.inference_mode(), mixed():
             parts.append(network(leads.to(device())).float().cpu().numpy())
     return np.concatenate(parts)

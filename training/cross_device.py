@@ -1,0 +1,73 @@
+"""Trained on one kind of device, tested on another (LiteHeart, section 2.6)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.config import CONFIG, load_config
+from training.datasets.cache import Cache
+from training.errors import TrainingError
+from training.evaluation.metrics import choose_thresholds, score
+from training.networks import load_classifier
+from training.pool import Pool
+from training.results import Predicted, inputs_of
+from training.run import select
+from training.stages.classifier import predict
+
+
+def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, Any]:
+    """Score a run on a data set it was not trained on, and keep that beside its other scores.
+
+    The classes are those that the run knows and of which the other set has positives. A record's
+    logits are the means over its windows; thresholds come from the run's own validation records.
+
+    Args:
+        run: of a classifier.
+        cache: the other data set.
+        folds: of it, None for all.
+
+    Raises:
+        TrainingError: if the run was trained on this very data set, or they share no class.
+    """
+    config = load_config(run / CONFIG)
+    if any(Cache(d.cache).fingerprint == cache.fingerprint for d in config.data):
+        raise TrainingError(f"{run}: was trained on {cache.path}; expected another data set")
+    net, classes = load_classifier(run)
+    other = Pool([(cache, folds)], classes)
+    shared = np.flatnonzero((other.labels * other.known).sum(axis=0) > 0)
+    if not len(shared):
+        raise TrainingError(f"{cache.path}: has no positive of any class of {run}")
+    names = [classes[i] for i in shared]
+    (part,) = other.parts
+    rows = np.repeat(np.arange(len(other)), part.count)
+    windows = np.concatenate(
+        [np.arange(f, f + n) for f, n in zip(part.first, part.count, strict=True)]
+    )
+    each = predict(net, inputs_of(config, other), other, rows=rows, windows=windows)
+    totals = np.zeros((len(other), len(classes)), dtype=np.float32)
+    np.add.at(totals, rows, each)
+    totals /= part.count[:, None]
+    said = Predicted(other, totals)
+    own_pool = Pool(select(config)["validation"], classes)
+    own = Predicted(own_pool, predict(net, inputs_of(config, own_pool), own_pool))
+    thresholds = choose_thresholds(
+        own_pool.labels[:, shared], own_pool.known[:, shared] > 0, own.probabilities[:, shared]
+    )
+    scores = score(
+        other.labels[:, shared],
+        other.known[:, shared] > 0,
+        said.probabilities[:, shared],
+        names,
+        thresholds,
+    )
+    result = {"figures": scores.figures(), **scores.to_dict()}
+    path = run / scores_name(cache)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return result
+
+
+def scores_name(cache: Cache) -> str:
+    """File, in the folder of a run, of its scores on another data set."""
+    return f"scores-{cache.name.lower().replace(' ', '-')}.json"
