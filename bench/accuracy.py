@@ -18,7 +18,8 @@ from monitor.analysis import Analyzer
 from monitor.results import WindowResult
 from monitor.window import Window
 from training.data import Cinc2017, load_cinc2017
-from training.evaluate import cut, ptbxl_scores
+from training.evaluate import ptbxl_scores
+from training.windows import cut
 
 
 @dataclass(frozen=True, slots=True)

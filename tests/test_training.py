@@ -16,12 +16,13 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from models.bundle import AlarmRule  # noqa: E402
+from models.bundle import DEFAULT, AlarmRule, find_bundle  # noqa: E402
 from models.leads import LEADS  # noqa: E402
 from models.runtime import Runtime  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.augment import augment, zscore  # noqa: E402
 from training.calibrate import at_precision, best_f_beta, platt  # noqa: E402
+from training.classes import resolve  # noqa: E402
 from training.config import load_config, parse_config  # noqa: E402
 from training.data import load_cinc2017, load_ptbxl  # noqa: E402
 from training.datasets.cache import Cache  # noqa: E402
@@ -188,6 +189,15 @@ def test_the_discriminator_tells_related_pairs_from_independent_ones() -> None:
 def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
     pool = Pool([(Cache(toy), None)], ["AF|PVC", "NSR"])
     assert np.array_equal(pool.labels[:, 0], 1 - pool.labels[:, 1])
+
+
+def test_a_list_of_classes_may_name_sets(toy: Path) -> None:
+    selection = [(Cache(toy), None)]
+    assert resolve(["PVC", "all"], selection) == ("PVC", "AF", "NSR")
+    with pytest.raises(TrainingError, match="no data set of this run has often"):
+        resolve(["all", "often"], selection)
+    with pytest.raises(TrainingError, match="no set is called 'often'"):
+        resolve("often", selection)
 
 
 def test_batches_go_over_all_records_before_any_comes_again() -> None:
@@ -606,3 +616,32 @@ def test_the_records_a_bundle_is_measured_on(data: Path) -> None:
     assert fold.labels[:, 0].sum() == 151
     test = load_cinc2017(data, "test")
     assert all(hashed_split(name) == "test" for name in test.ids)
+
+
+def test_quiet_hours_count_an_alarm_that_never_ends_once_a_heart(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from itertools import islice
+
+    from training import quiet_hours
+    from training.shards import read_shard
+
+    (tmp_path / "samples" / "mitdb").mkdir(parents=True)
+    (tmp_path / "lead1").symlink_to(data / "lead1")
+    for kind in ("hea", "dat"):
+        name = f"samples/mitdb/100.{kind}"
+        (tmp_path / name).symlink_to(data / name)
+    monkeypatch.setattr(quiet_hours, "read_shard", lambda p: islice(read_shard(p), 20))
+    bundle = find_bundle(DEFAULT)
+    always = AlarmRule(priority="low", threshold=1e-9, off_threshold=1e-10, k=6, n=8)
+    never = AlarmRule(priority="low", threshold=1 - 1e-9, off_threshold=0.5, k=6, n=8)
+    kept = [c.model_copy(update={"alarm": None}) for c in bundle.manifest.classes[2:]]
+    rules = [
+        c.model_copy(update={"alarm": rule})
+        for c, rule in zip(bundle.manifest.classes, (always, never), strict=False)
+    ]
+    bundle.manifest = bundle.manifest.model_copy(update={"classes": (*rules, *kept)})
+    said = quiet_hours.quiet_hours(Runtime(bundle), tmp_path)
+    first, second = (c.abbreviation for c in rules)
+    assert said["mitdb"] == {"hours": 0.5, "hearts": 1, "alarms": {first: 1, second: 0}}
+    assert said["lead1"] == {"hours": 0.06, "hearts": 2, "alarms": {first: 2, second: 0}}

@@ -43,8 +43,8 @@ def resolve(
     Args:
         wanted: ``paper``, ``super`` (five superclasses of PTB-XL), ``sub`` (its subclasses),
             ``common`` (findings of the vocabulary with 50 or more positive training records),
-            ``all`` (every column with 20 or more), or the columns themselves; ``A|B`` is positive
-            where A or B is.
+            ``all`` (every column with 20 or more), or a list of columns and such names; ``A|B`` is
+            positive where A or B is.
         selection: caches with their training folds.
 
     Raises:
@@ -56,24 +56,15 @@ def resolve(
         counts = (cache.labels[rows].astype(bool) & cache.known[rows]).sum(axis=0)
         for column, n in zip(cache.columns, counts, strict=True):
             positives[column] = positives.get(column, 0) + int(n)
-    if not isinstance(wanted, str):
-        named = list(wanted)
-    elif wanted == "paper":
-        named = list(PAPER)
-    elif wanted in {"super", "sub"}:
-        named = [c for c in positives if c.startswith(f"{wanted.upper()}_")]
-    elif wanted in {"common", "all"}:
-        least = COMMON if wanted == "common" else SEEN
-        named = [
-            c
-            for c, n in sorted(positives.items(), key=lambda item: -item[1])
-            if n >= least and (wanted == "all" or c in _FINDINGS)
-        ]
-    else:
-        raise TrainingError(
-            f"classes: no set is called {wanted!r}; expected paper, super, sub, common, all or a "
-            "list of label columns"
-        )
+    named: list[str] = []
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        columns = _named(name, positives)
+        if columns is None and isinstance(wanted, str):
+            raise TrainingError(
+                f"classes: no set is called {wanted!r}; expected paper, super, sub, common, all or "
+                "a list of label columns"
+            )
+        named += [c for c in columns or [name] if c not in named]
     missing = [c for c in named if not any(part in positives for part in c.split("|"))]
     if missing or not named:
         raise TrainingError(
@@ -81,3 +72,19 @@ def resolve(
             f"expected some of {', '.join(list(positives)[:12])} ..."
         )
     return tuple(named)
+
+
+def _named(name: str, positives: dict[str, int]) -> list[str] | None:
+    """The columns of a set; None if no set is called so."""
+    if name == "paper":
+        return list(PAPER)
+    if name in {"super", "sub"}:
+        return [c for c in positives if c.startswith(f"{name.upper()}_")]
+    if name in {"common", "all"}:
+        least = COMMON if name == "common" else SEEN
+        return [
+            c
+            for c, n in sorted(positives.items(), key=lambda item: -item[1])
+            if n >= least and (name == "all" or c in _FINDINGS)
+        ]
+    return None

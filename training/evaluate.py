@@ -1,5 +1,6 @@
 """How good a system is, by the graph that ships and the records it was not trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from models.runtime import Runtime
 from training.data import VALIDATION_FOLD, Cinc2017, load_cinc2017, load_lead_one, load_ptbxl
 from training.evaluation.challenge2017 import RecordVerdict, Score2017, record_features, score2017
 from training.evaluation.noise import add_noise
+from training.quiet_hours import quiet_hours
+from training.windows import cut
 
-HOP_S = 5.0
 SNR_DB = 12.0
 SHORTEST_S = 5.0
 
@@ -76,17 +78,6 @@ def cinc_af_scores(runtime: Runtime, records: Cinc2017) -> tuple[list[bool], lis
     return truth, score
 
 
-def cut(signal: NDArray[np.float32], rate: float, runtime: Runtime) -> list[NDArray[np.float32]]:
-    """Windows every 5 s and one that ends with the recording; all of it if it is shorter."""
-    length = round(runtime.bundle.manifest.window_s * rate)
-    if len(signal) <= length:
-        return [signal]
-    starts = list(range(0, len(signal) - length + 1, round(HOP_S * rate)))
-    if starts[-1] + length < len(signal):
-        starts.append(len(signal) - length)
-    return [signal[at : at + length] for at in starts]
-
-
 def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
     """Every figure that goes into the manifest and the model card."""
     ptbxl = ptbxl_scores(runtime, data)
@@ -98,12 +89,18 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
     clean = [i for i, r in enumerate(cinc.reference) if r != "~"]
     noisy = noisy_scores(runtime, data, SNR_DB)
     challenge = challenge_score(runtime, data)
+    reached = ptbxl.probabilities >= np.array(list(runtime.bundle.thresholds.values()))
+    hits = (reached & (ptbxl.labels > 0)).sum(axis=0)
+    positives, found = ptbxl.labels.sum(axis=0), reached.sum(axis=0)
     return {
         "ptbxl_fold9_lead_one": {
             "measured_on": f"{len(ptbxl.labels)} records, also used to calibrate and stop",
             "macro_auc": round(float(np.mean(auc)), 4),
             "mean_average_precision": round(float(np.mean(precision)), 4),
-            "auc": {c: round(float(a), 3) for c, a in zip(classes, auc, strict=True)},
+            "auc": _by_class(classes, auc),
+            "positives": {c: int(n) for c, n in zip(classes, positives, strict=True)},
+            "sensitivity": _by_class(classes, hits / np.maximum(positives, 1)),
+            "precision": _by_class(classes, hits / np.maximum(found, 1)),
         },
         "cinc2017_af_against_rest": {
             "measured_on": f"{len(truth)} records held out by name ({sum(truth)} AF)",
@@ -124,7 +121,12 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
             "f1_af": round(challenge.f1_af, 4),
             "f1_other": round(challenge.f1_other, 4),
         },
+        "false_alarms": quiet_hours(runtime, data),
     }
+
+
+def _by_class(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float]:
+    return {c: round(float(v), 3) for c, v in zip(classes, values, strict=True)}
 
 
 def _probabilities(runtime: Runtime, lead_one: NDArray[np.float32]) -> NDArray[np.float32]:
