@@ -544,3 +544,19 @@ def test_alarms_are_those_the_daemon_raises(k: int, n: int) -> None:
         assert false_alarms([probabilities], [755], rule).alarms == expected
         total += expected
     assert total > 5
+
+
+def test_calibrations_compared_on_logits_that_are_twice_too_sure() -> None:
+    from bench.choices import calibrations
+
+    rng = np.random.default_rng(2)
+    honest = rng.normal(0, 1.5, (3000, 1))
+    labels = (rng.random((3000, 1)) < 1 / (1 + np.exp(-honest))).astype(np.float32)
+    rare = np.zeros((3000, 1), np.float32)
+    logits = np.hstack([2 * honest, honest]).astype(np.float32)
+    got = calibrations(logits, np.hstack([labels, rare]))
+    best = float(np.square(1 / (1 + np.exp(-honest)) - labels).mean())
+    assert got["Platt (shipped)"].brier == pytest.approx(best, abs=1e-3)
+    assert got["none"].brier > best + 5e-3
+    assert got["Platt (shipped)"].error < got["none"].error / 2
+    assert best - 1e-3 < got["isotonic"].brier < got["none"].brier
