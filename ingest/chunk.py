@@ -28,6 +28,7 @@ class Chunk:
         microvolts: float32 [n], in µV; NaN where the recorder marked a sample invalid.
         contact: whether the electrodes touch the skin, None where the device does not say.
         sequence: the device's own running number, None where it has none.
+        gap_cause: why samples are missing before this chunk, where the source knows.
     """
 
     stream: Stream
@@ -36,6 +37,7 @@ class Chunk:
     microvolts: NDArray[np.float32]
     contact: bool | None = None
     sequence: int | None = None
+    gap_cause: str | None = None
 
     @property
     def end_ns(self) -> int:

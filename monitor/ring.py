@@ -113,7 +113,8 @@ class Ring:
     def _skip(self, missing_s: float, chunk: Chunk, cut: Cut) -> None:
         """Record a gap; fill a short one with NaN, end the run before a long one."""
         assert self._end_ns is not None
-        cut.gaps.append(Gap(self.stream, self._end_ns, chunk.start_ns, "no data"))
+        cause = chunk.gap_cause or "no data"
+        cut.gaps.append(Gap(self.stream, self._end_ns, chunk.start_ns, cause))
         if missing_s >= self._length_s:
             cut.windows.extend(self.finish())
             return

@@ -21,3 +21,9 @@ def data() -> Path:
     if not (DATA / "README.md").exists():
         absent(f"the ECG recordings at {DATA} (set LEADONE_DATA)")
     return DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hardware", metavar="ADDRESS[,KIND]", help="run the tests of a real strap on this one"
+    )
