@@ -13,6 +13,15 @@ _WHAT = {
     "pause": "pause between heartbeats",
 }
 
+# By the part before the colon; what stands behind it is named.
+_WHAT_OF = {
+    "class": "looks like {}",
+    "rr": "irregular pulse, perhaps {} (RR intervals alone)",
+    "device": "strap {} has been silent",
+    "electrodes": "electrodes of strap {} off the skin",
+    "battery": "battery of strap {} low",
+}
+
 _URGENCY = {
     Priority.HIGH: "HIGH priority, act now",
     Priority.MEDIUM: "medium priority, look soon",
@@ -67,10 +76,12 @@ class LogDelivery:
 
 
 def _what(alarm: Alarm, names: Mapping[str, str]) -> str:
+    if alarm.condition in _WHAT:
+        return _WHAT[alarm.condition]
     kind, _, name = alarm.condition.partition(":")
-    if kind == "class":
-        return f"looks like {names.get(name, name)}"
-    return _WHAT.get(alarm.condition, alarm.condition)
+    # A device may well be called AF.
+    named = names.get(name, name) if kind in ("class", "rr") else name
+    return _WHAT_OF[kind].format(named) if kind in _WHAT_OF else alarm.condition
 
 
 def _local(ns: int) -> str:

@@ -168,7 +168,7 @@ def _watched(observation: Observation, policy: Policy) -> Observation:
     would be most of the memory that one more patient takes.
     """
     of = observation.probabilities
-    kept = {rule.name: of[rule.name] for rule in policy.classes if rule.name in of}
+    kept = {rule.key: of[rule.key] for rule in policy.classes if rule.key in of}
     return replace(observation, probabilities=kept)
 
 

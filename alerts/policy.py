@@ -34,6 +34,12 @@ PAUSE_S = 4.0
 # that what two windows see of one pause is one alarm, and short enough to tell two spells apart.
 PAUSE_CLEAR_N = 6
 
+# RR intervals without a waveform cannot tell fibrillation from many ectopic beats. What is to be
+# told of them lasts three minutes, in five windows of six, and is of low priority. (An ESC/EHRA
+# diagnosis takes 30 s, of an ECG.)
+IRREGULAR_PULSE_S = 180.0
+IRREGULAR_PULSE_SHARE = 5 / 6
+
 # A bundle that asks for more evidence than five minutes of windows is mistaken.
 MAX_N = 60
 
@@ -140,9 +146,14 @@ class ClassRule(Rule):
         """``class:`` and the abbreviation."""
         return f"class:{self.name}"
 
+    @property
+    def key(self) -> str:
+        """By which name the class's probability is found in an observation."""
+        return self.name
+
     def measure(self, observation: Observation) -> float | None:
         """The class's probability."""
-        return observation.probabilities.get(self.name)
+        return observation.probabilities.get(self.key)
 
     def speaks_for(self, value: float) -> bool:
         """At or over the threshold."""
@@ -159,6 +170,69 @@ class ClassRule(Rule):
     def why_ended(self, count: int, of: int) -> str:
         """E.g. ``AF: 6 of the last 8 good windows under 0.50``."""
         return f"{self.name}: {count} of the last {of} good windows under {self.off_threshold:.2f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IrregularPulseRule(ClassRule):
+    """A class that the RR intervals alone make likely: no waveform was seen, so it is told as less.
+
+    It looks at a probability of its own, ``rr:`` and the class's abbreviation, never at the
+    model's, and raises a condition of its own; to be silent about the class is to be silent about
+    both.
+    """
+
+    @property
+    def condition(self) -> str:
+        """``rr:`` and the abbreviation."""
+        return f"rr:{self.name}"
+
+    @property
+    def key(self) -> str:
+        """As the condition."""
+        return self.condition
+
+    def why_raised(self, count: int, of: int, value: float) -> str:  # noqa: ARG002
+        """One line that says how little it rests on.
+
+        E.g. ``irregular pulse, perhaps AF, by RR intervals alone: 30 of the last 36 good windows at
+        or over 0.50``.
+        """
+        return (
+            f"irregular pulse, perhaps {self.name}, by RR intervals alone: "
+            f"{count} of the last {of} good windows at or over {self.threshold:.2f}"
+        )
+
+    def why_ended(self, count: int, of: int) -> str:
+        """E.g. ``irregular pulse, by RR intervals: 30 of the last 36 good windows under 0.25``."""
+        return (
+            f"irregular pulse, by RR intervals: {count} of the last {of} good windows under "
+            f"{self.off_threshold:.2f}"
+        )
+
+
+def irregular_pulse_rule(
+    name: str, *, threshold: float, off_threshold: float, hop_s: float
+) -> IrregularPulseRule:
+    """The rule for a class that RR intervals make likely: for three minutes, and of low priority.
+
+    Args:
+        name: the class's abbreviation.
+        threshold: probability at or over which a window speaks for the class.
+        off_threshold: probability under which a window speaks against it.
+        hop_s: time from the start of one window to that of the next, in seconds; where it is under
+            three seconds, ``MAX_N`` windows are less than three minutes.
+    """
+    n = min(MAX_N, math.ceil(IRREGULAR_PULSE_S / hop_s))
+    k = math.ceil(IRREGULAR_PULSE_SHARE * n)
+    return IrregularPulseRule(
+        name=name,
+        threshold=threshold,
+        off_threshold=off_threshold,
+        k=k,
+        n=n,
+        clear_k=default_clear_k(k, n),
+        priority=Priority.LOW,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -255,6 +255,7 @@ async def _chunks(sources: Sequence[Source]) -> list[list[Chunk]]:
         seconds = 0.0
         async with aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
+                assert isinstance(chunk, Chunk)  # none of these sends RR intervals
                 taken.append(chunk)
                 seconds += len(chunk.microvolts) / chunk.rate
                 if seconds >= _STAGE_S:

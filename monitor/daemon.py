@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from alerts.conditions import Change
 from alerts.engine import Engine
 from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from ingest.source import Source
 from monitor.analysis import Analyzer
 from monitor.metrics import (
@@ -24,6 +25,7 @@ from monitor.metrics import (
 from monitor.observe import observation
 from monitor.results import WindowResult
 from monitor.ring import Ring
+from monitor.rr import RrRing, RrWindow, is_possible, judge, start_ns
 from monitor.storage.records import Record
 from monitor.storage.writer import Writer
 from monitor.window import Gap, Window
@@ -91,12 +93,15 @@ class Daemon:
         self._on_result = on_result
         self._on_change = on_change
         self._rings: dict[Stream, Ring] = {}
+        self._rr_rings: dict[Stream, RrRing] = {}
         self._windows: asyncio.Queue[Window] = asyncio.Queue(_WINDOWS_WAITING)
         self._taking: set[asyncio.Task[None]] = set()
         self._storing: set[asyncio.Task[None]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
-    async def run(self, stop: asyncio.Event, *, backlog: Iterable[Chunk] = ()) -> None:
+    async def run(
+        self, stop: asyncio.Event, *, backlog: Iterable[Chunk | RrIntervals] = ()
+    ) -> None:
         """Run until every source has ended or ``stop`` is set; then finish what is in flight.
 
         Args:
@@ -126,13 +131,13 @@ class Daemon:
             await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
-    async def _feed(self, backlog: Iterable[Chunk]) -> None:
+    async def _feed(self, backlog: Iterable[Chunk | RrIntervals]) -> None:
         """Cut what an earlier run left, then take in all sources until they end."""
         for chunk in backlog:
             try:
                 await self._whole(self._cut(chunk))
             except Exception:  # noqa: BLE001 - or every start would end at this chunk
-                _log.exception("chunk failed", stream=str(chunk.stream), start_ns=chunk.start_ns)
+                _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
         await asyncio.gather(*(self._pump(source) for source in self._sources))
 
     async def _finish(self) -> None:
@@ -141,6 +146,9 @@ class Daemon:
         for ring in self._rings.values():
             for window in ring.finish():
                 await self._windows.put(window)
+        for rr_ring in self._rr_rings.values():
+            for rr_window in rr_ring.finish():
+                await self._judge(rr_window)
         await self._windows.join()
 
     async def _pump(self, source: Source) -> None:
@@ -168,27 +176,60 @@ class Daemon:
         taking.add_done_callback(self._taking.discard)
         await asyncio.shield(taking)
 
-    async def _take(self, chunk: Chunk) -> None:
+    async def _take(self, chunk: Chunk | RrIntervals) -> None:
         """Make a chunk durable, then cut it."""
+        if isinstance(chunk, RrIntervals) and not is_possible(chunk):
+            CHUNKS_REFUSED.inc()
+            _log.warning(
+                "RR intervals refused",
+                stream=str(chunk.stream),
+                reason=f"expected intervals over 0 and under 64 s, of {len(chunk.rr_s)}",
+            )
+            return
         await self._store(CHUNKS_REFUSED, chunk.stream, chunk)
         await self._cut(chunk)
 
-    async def _cut(self, chunk: Chunk) -> None:
+    async def _cut(self, chunk: Chunk | RrIntervals) -> None:
+        ended_ns = self._ended.pop(chunk.stream, None)
+        begun_ns = _start_ns(chunk)
+        if ended_ns is not None and begun_ns - ended_ns > _UNWATCHED_NS:
+            await self._record_gap(Gap(chunk.stream, ended_ns, begun_ns, "leadone was not running"))
+        if isinstance(chunk, RrIntervals):
+            await self._cut_rr(chunk)
+        else:
+            await self._cut_ecg(chunk)
+
+    async def _cut_ecg(self, chunk: Chunk) -> None:
         ring = self._rings.get(chunk.stream)
         if ring is None:
             ring = Ring(chunk.stream, length_s=self._length_s, hop_s=self._hop_s)
             self._rings[chunk.stream] = ring
-            ended_ns = self._ended.get(chunk.stream, chunk.start_ns)
-            if chunk.start_ns - ended_ns > _UNWATCHED_NS:
-                await self._record_gap(
-                    Gap(chunk.stream, ended_ns, chunk.start_ns, "leadone was not running")
-                )
         cut = ring.add(chunk)
         for gap in cut.gaps:
             await self._record_gap(gap)
         for window in cut.windows:
             await self._windows.put(window)
             WINDOW_QUEUE.set(self._windows.qsize())
+
+    async def _cut_rr(self, packet: RrIntervals) -> None:
+        ring = self._rr_rings.get(packet.stream)
+        if ring is None:
+            ring = RrRing(packet.stream, length_s=self._length_s, hop_s=self._hop_s)
+            self._rr_rings[packet.stream] = ring
+        cut = ring.add(packet)
+        for gap in cut.gaps:
+            await self._record_gap(gap)
+        for window in cut.windows:
+            await self._judge(window)
+
+    async def _judge(self, window: RrWindow) -> None:
+        """Say what a window of RR intervals tells: a fraction of a millisecond, so right here."""
+        try:
+            result = judge(window)
+        except Exception:  # noqa: BLE001 - one bad window must not end the watch
+            _failed("window failed", window)
+        else:
+            await self._conclude(result)
 
     async def _record_gap(self, gap: Gap) -> None:
         seconds = round((gap.end_ns - gap.start_ns) / 1e9, 3)
@@ -251,7 +292,11 @@ class Daemon:
                 _tell(tell_change, change)
 
 
-def _failed(event: str, window: Window | WindowResult) -> None:
+def _start_ns(chunk: Chunk | RrIntervals) -> int:
+    return start_ns(chunk) if isinstance(chunk, RrIntervals) else chunk.start_ns
+
+
+def _failed(event: str, window: Window | RrWindow | WindowResult) -> None:
     """Log the exception that a window led to, and count it."""
     WINDOWS_FAILED.inc()
     _log.exception(event, stream=str(window.stream), start_ns=window.start_ns)

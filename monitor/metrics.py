@@ -19,3 +19,9 @@ SOURCE_FAILURES = Counter("leadone_source_failures", "Times a source failed", ["
 WINDOWS_FAILED = Counter("leadone_windows_failed", "Windows whose analysis failed")
 WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
 RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
+STRAP_CONNECTED = Gauge(
+    "leadone_strap_connected", "Whether a paired strap is connected", ["patient", "device"]
+)
+STRAP_BATTERY = Gauge(
+    "leadone_strap_battery_percent", "Battery of a paired strap", ["patient", "device"]
+)

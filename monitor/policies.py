@@ -1,10 +1,20 @@
-"""Which alarm rules hold for which patient: the bundle's, with what the configuration changes."""
+"""Which alarm rules hold for which patient, with what the configuration changes.
+
+The bundle's, one for a pulse that RR intervals alone call irregular, and those for rate and pauses.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from alerts.policy import Policy, PolicyError, high_rate_rule, low_rate_rule
+from alerts.policy import (
+    Policy,
+    PolicyError,
+    high_rate_rule,
+    irregular_pulse_rule,
+    low_rate_rule,
+)
 from models.bundle import Bundle, BundleError
+from monitor import irregularity
 from monitor.config import Config, ConfigError, PatientConfig
 
 
@@ -12,21 +22,30 @@ def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
     """The policy of each patient.
 
     Raises:
-        ConfigError: if a patient's overrides name a class that the bundle has no alarm for.
+        ConfigError: if a patient's overrides name a class that there is no alarm for.
         BundleError: if a rule of the bundle cannot be.
     """
     try:
         default = Policy.from_mapping(bundle.alarm_rules, hop_s=config.window.hop)
     except PolicyError as error:
         raise BundleError(f"{bundle.path}: alarm of {error}") from error
+    # It has the class's name: who is not to be alarmed about AF is spared both.
+    irregular = irregular_pulse_rule(
+        "AF",
+        threshold=irregularity.THRESHOLD,
+        off_threshold=irregularity.OFF_THRESHOLD,
+        hop_s=config.window.hop,
+    )
+    default = replace(default, classes=(*default.classes, irregular))
+    known = {rule.name for rule in default.classes}
     problems: list[str] = []
     policies = {}
     for i, patient in enumerate(config.patients):
         problems.extend(
-            f"patients[{i}].alarms.classes.{name}: the bundle has no alarm for this class; "
-            f"it has them for {', '.join(sorted(bundle.alarm_rules))}"
+            f"patients[{i}].alarms.classes.{name}: there is no alarm for this class; "
+            f"there are some for {', '.join(sorted(known))}"
             for name in patient.alarms.classes
-            if name not in bundle.alarm_rules
+            if name not in known
         )
         policies[patient.id] = _for_patient(default, patient)
     if problems:

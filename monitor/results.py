@@ -30,9 +30,11 @@ class WindowResult:
         heart_rate: beats per minute; None in a bad window or with too few beats.
         longest_rr_s: the longest time without a beat, in seconds; None in a bad window.
         r_peaks_s: float64 [b], seconds from the window's start; empty in a bad window.
-        model: which bundle classified it; None in a bad window.
-        probabilities: float32 [classes], calibrated, in the order of ``model.classes``; None in a
-            bad window.
+        model: which bundle classified it; None in a bad window. For RR intervals without a waveform
+            it is ``monitor.irregularity``, whose one class is none of a bundle's, and None where no
+            whole minute of them was there to judge.
+        probabilities: float32 [classes], calibrated, in the order of ``model.classes``; None where
+            ``model`` is.
     """
 
     stream: Stream
@@ -52,7 +54,7 @@ class WindowResult:
 
     @property
     def by_class(self) -> dict[str, float]:
-        """Probability by class abbreviation; empty in a bad window."""
+        """Probability by class abbreviation; empty where nothing was classified."""
         if self.model is None or self.probabilities is None:
             return {}
         return dict(zip(self.model.classes, self.probabilities.tolist(), strict=True))

@@ -1,11 +1,15 @@
 """Takes up where an earlier run stopped, however it stopped."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from alerts.engine import MEMORY, Engine
+from alerts.technical import is_technical
 from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor.observe import observation
+from monitor.rr import RrRing
 from monitor.storage.history import History
 
 # What is older is history: an alarm about it would come too late to mean now.
@@ -14,27 +18,52 @@ _LOOK_BACK_S = 3600
 # Segments are found by their start; one that began this long ago may still reach into the present.
 _LONGEST_CHUNK_S = 300
 
+# As far as a window of RR intervals looks back.
+_RR_LOOK_BACK_S = 60
 
-def restore(engine: Engine, history: History, *, now_ns: int, hop_s: float) -> None:
-    """Give the engine the alarms that were active and the windows it had seen."""
+
+def restore(
+    engine: Engine,
+    history: History,
+    *,
+    now_ns: int,
+    hop_s: float,
+    left: Iterable[Chunk | RrIntervals] = (),
+) -> None:
+    """Give the engine the alarms of hearts that were active and the windows it had seen.
+
+    Args:
+        engine: a new one.
+        history: of the earlier run.
+        now_ns: UTC time, in nanoseconds.
+        hop_s: from one window to the next, in seconds.
+        left: the ``backlog``; windows that will be cut from it once more are left out.
+    """
     since_ns = now_ns - round(MEMORY * hop_s * 1e9)
+    again: dict[Stream, int] = {}
+    for packet in left:
+        if isinstance(packet, RrIntervals):
+            again.setdefault(packet.stream, packet.end_ns)
     recent = [
         observation(result)
         for patient in history.patients()
         for result in history.windows(patient.id, since_ns, _FOREVER_NS)
+        if result.start_ns < again.get(result.stream, _FOREVER_NS)
     ]
-    engine.restore(history.active_alarms(), recent)
+    engine.restore((a for a in history.active_alarms() if not is_technical(a)), recent)
 
 
 def backlog(
     history: History, streams: Iterable[Stream], *, now_ns: int, length_s: float, hop_s: float
-) -> list[Chunk]:
-    """Chunks that are durable but whose windows are not: what a crash left behind.
+) -> list[Chunk | RrIntervals]:
+    """What is durable but whose windows are not: what a crash left behind.
 
-    Each stream's begin one window's overlap before its last stored window ended, so that its next
-    window is the one that would have come, to within a sample.
+    The chunks of a stream begin one window's overlap before its last stored window ended, so that
+    the next window is the one that would have come, to within a sample. Its RR intervals begin a
+    minute before, as far as the next window looks back; the windows in that minute are cut once
+    more, as they were, and are found to be stored.
     """
-    left: list[Chunk] = []
+    left: list[Chunk | RrIntervals] = []
     since_ns = now_ns - _LOOK_BACK_S * _SECOND_NS
     overlap_ns = round((length_s - hop_s) * 1e9)
     for stream in streams:
@@ -42,9 +71,10 @@ def backlog(
         start_ns = since_ns if done_ns is None else max(since_ns, done_ns - overlap_ns)
         chunks = list(_from(history, stream, start_ns))
         # A window's end is known to a thousandth of its length, as its rate is.
-        known_ns = None if done_ns is None else done_ns + round(length_s * 1e6)
-        if any(known_ns is None or chunk.end_ns > known_ns for chunk in chunks):
+        known_ns = since_ns if done_ns is None else done_ns + round(length_s * 1e6)
+        if any(chunk.end_ns > known_ns for chunk in chunks):
             left.extend(chunks)
+        left.extend(_rr_from(history, stream, done_ns, since_ns, length_s=length_s, hop_s=hop_s))
     return left
 
 
@@ -64,6 +94,42 @@ def _from(history: History, stream: Stream, start_ns: int) -> Iterator[Chunk]:
                 start_ns=chunk.start_ns + round(before / chunk.rate * 1e9),
                 microvolts=chunk.microvolts[before:],
             )
+
+
+def _rr_from(
+    history: History,
+    stream: Stream,
+    done_ns: int | None,
+    since_ns: int,
+    *,
+    length_s: float,
+    hop_s: float,
+) -> list[RrIntervals]:
+    """The RR intervals that are to be judged, with those that are looked back on."""
+    if done_ns is None or done_ns < since_ns:
+        start_ns, done_ns = since_ns, since_ns
+    else:
+        hops = math.ceil(max(_RR_LOOK_BACK_S - length_s, 0) / hop_s)
+        start_ns = done_ns - round(length_s * 1e9) - hops * round(hop_s * 1e9)
+    packets = [
+        packet
+        for packet in history.rr_intervals(stream.patient, start_ns + 1, _FOREVER_NS)
+        if packet.stream == stream
+    ]
+    if not any(packet.end_ns > done_ns for packet in packets):
+        return []
+    if start_ns == done_ns:
+        return packets
+    # A ring begins its first window where its first packet begins: this one, without a beat, lays
+    # the windows over those that are stored.
+    packets.insert(0, RrIntervals(stream, start_ns, (), None, None))
+    ring = RrRing(stream, length_s=length_s, hop_s=hop_s)
+    first = 0
+    for i, packet in enumerate(packets):
+        # A gap is stored before the window that ends with it: both are, and all before them.
+        if any(gap.start_ns <= done_ns for gap in ring.add(packet).gaps):
+            first = i
+    return packets[first:]
 
 
 _SECOND_NS = 1_000_000_000

@@ -15,7 +15,7 @@ from ingest.source import Source
 from models.bundle import DEFAULT, Bundle, find_bundle
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
-from monitor.config import Config
+from monitor.config import Config, ConfigError
 from monitor.daemon import Daemon
 from monitor.policies import build_policies
 from monitor.results import WindowResult
@@ -24,6 +24,7 @@ from monitor.storage import maintenance
 from monitor.storage.history import History
 from monitor.storage.records import Patient
 from monitor.storage.writer import Writer
+from monitor.straps import Straps, check_straps
 
 _log = structlog.get_logger()
 
@@ -43,13 +44,24 @@ async def serve(
     bundle: Bundle,
     *,
     stop: asyncio.Event,
+    with_straps: bool = True,
     on_result: Sequence[Callable[[WindowResult], None]] = (),
     on_change: Sequence[Callable[[Change], None]] = (),
 ) -> None:
     """Run the daemon until its sources end or ``stop`` is set.
 
+    Args:
+        config: the configuration.
+        sources: the configured ones.
+        bundle: what classifies.
+        stop: ends the run.
+        with_straps: whether the straps that are paired in the database are watched too.
+        on_result: called with every stored result.
+        on_change: called with every alarm that begins or ends.
+
     Raises:
-        ConfigError: if the configuration does not fit the bundle.
+        ConfigError: if the configuration does not fit the bundle or the paired straps, or there
+            are neither sources nor straps.
         DatabaseError: if the database cannot be used.
         BundleError: if the graph does not load.
     """
@@ -62,8 +74,13 @@ async def serve(
         maintenance.upgrade(url)
         now_ns = time.time_ns()
         with History(url) as history:
-            restore(engine, history, now_ns=now_ns, hop_s=config.window.hop)
-            streams = [Stream(s.patient, s.device) for s in config.sources]
+            straps = _straps(config, history) if with_straps else Straps((), ())
+            sources = [*sources, *straps.sources()]
+            if not sources:
+                raise ConfigError(
+                    ["nothing to watch: configure a source, or leadone pair ADDRESS --patient ID"]
+                )
+            streams = [*(Stream(s.patient, s.device) for s in config.sources), *straps.streams]
             ends = {stream: history.last_window_end(stream) for stream in streams}
             left = backlog(
                 history,
@@ -72,6 +89,7 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
             )
+            restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
         runtime = loading.result()
     writer = Writer(url)
     writer.start()
@@ -84,7 +102,7 @@ async def serve(
         length_s=config.window.length,
         hop_s=config.window.hop,
         ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
-        on_result=on_result,
+        on_result=[*on_result, straps.result],
         on_change=on_change,
     )
     _log.info(
@@ -95,8 +113,19 @@ async def serve(
         backlog_chunks=len(left),
         seconds=round(time.monotonic() - started, 2),
     )
-    await daemon.run(stop, backlog=left)
+    watching = asyncio.create_task(straps.run(writer, stop, on_change))
+    try:
+        await daemon.run(stop, backlog=left)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     _log.info("stopped")
+
+
+def _straps(config: Config, history: History) -> Straps:
+    paired = history.straps()
+    check_straps(config, (strap for strap, _ in paired))
+    return Straps(paired, history.active_alarms())
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -54,11 +54,18 @@ def test_its_end_in_one_line() -> None:
         ("pause", Priority.HIGH, "pause between heartbeats since Sat 21 Nov 07:32 – HIGH priority"),
         ("rate:high", Priority.LOW, "heartbeat too fast since Sat 21 Nov 07:32 – low priority"),
         ("rate:low", Priority.MEDIUM, "heartbeat too slow since Sat 21 Nov 07:32 – medium"),
+        (
+            "rr:AF",
+            Priority.LOW,
+            "irregular pulse, perhaps atrial fibrillation (RR intervals alone) since Sat 21 Nov",
+        ),
+        ("device:AF", Priority.MEDIUM, "strap AF has been silent since Sat 21 Nov 07:32"),
+        ("new:thing", Priority.LOW, "new:thing since Sat 21 Nov 07:32"),
     ],
 )
 def test_other_conditions(condition: str, priority: Priority, expected: str) -> None:
     alarm = replace(ALARM, condition=condition, priority=priority)
-    assert expected in describe(replace(RAISED, alarm=alarm))
+    assert expected in describe(replace(RAISED, alarm=alarm), {"AF": "atrial fibrillation"})
 
 
 def test_log_delivery_warns_of_an_alarm_and_notes_its_end() -> None:

@@ -82,6 +82,11 @@ def test_all_but_patients_and_sources_may_be_left_out(path: Path) -> None:
     assert (source.records, source.lead, source.speed) == ((Path("monday.edf"),), None, 1.0)
 
 
+@pytest.mark.parametrize("sources", ["", "sources: []"])
+def test_sources_may_be_left_out_where_straps_are_paired(path: Path, sources: str) -> None:
+    assert load(path, f"patients: [{{id: grandpa}}]\n{sources}").sources == ()
+
+
 def test_the_example_is_a_valid_configuration() -> None:
     config = load_config(EXAMPLE)
     simulator, replay = config.sources
@@ -132,7 +137,7 @@ def test_the_schema_is_json_and_says_what_may_stand_where() -> None:
     document = json.loads(json.dumps(schema()))
     assert document["$schema"].startswith("https://json-schema.org/")
     assert set(document["properties"]) == set(Config.model_fields)
-    assert document["required"] == ["patients", "sources"]
+    assert document["required"] == ["patients"]
     assert document["additionalProperties"] is False
     database = document["properties"]["database"]["anyOf"]
     assert [option.get("type") or option["$ref"] for option in database] == [

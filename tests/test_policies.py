@@ -2,8 +2,10 @@
 
 import pytest
 
+from alerts.conditions import Observation, Priority
 from models.bundle import DEFAULT, find_bundle
 from monitor.config import Config, ConfigError
+from monitor.config.model import WindowConfig
 from monitor.policies import build_policies
 
 
@@ -29,8 +31,23 @@ def test_everybody_has_the_bundle_s_rules() -> None:
     policy = build_policies(configured(), bundle)("anna")
     assert {rule.name for rule in policy.classes} == set(bundle.alarm_rules)
     assert policy.hop_s == 4
-    af = next(rule for rule in policy.classes if rule.name == "AF")
+    af = next(rule for rule in policy.classes if rule.condition == "class:AF")
     assert af.threshold == bundle.alarm_rules["AF"]["threshold"]
+
+
+@pytest.mark.parametrize(("hop", "n", "k"), [(1, 60, 50), (4, 45, 38), (5, 36, 30), (12, 15, 13)])
+def test_an_irregular_pulse_lasts_three_minutes_whatever_the_hop(hop: int, n: int, k: int) -> None:
+    config = configured().model_copy(update={"window": WindowConfig(length=12, hop=hop)})
+    rules = {
+        rule.condition: rule for rule in build_policies(config, find_bundle(DEFAULT))("anna").rules
+    }
+    rule = rules["rr:AF"]
+    assert (rule.n, rule.k, rule.priority) == (n, k, Priority.LOW)
+    # Neither sees the other's probability.
+    of_waveform = Observation("anna", 0, 10, good=True, probabilities={"AF": 0.99})
+    of_pulse = Observation("anna", 0, 10, good=True, probabilities={"rr:AF": 0.99})
+    assert rule.measure(of_waveform) is rules["class:AF"].measure(of_pulse) is None
+    assert rule.measure(of_pulse) == rules["class:AF"].measure(of_waveform) == 0.99
 
 
 def test_overrides_hold_for_their_patient_alone() -> None:

@@ -66,13 +66,19 @@ def test_a_draft_of_the_next_migration_can_be_made(tmp_path, monkeypatch):
     copy = tmp_path / "migrations"
     here = Path(monitor.storage.__file__).parent
     (copy / "versions").mkdir(parents=True)
-    for file in ("env.py", "script.py.mako", "versions/0001_the_tables.py"):
+    for file in (
+        "env.py",
+        "script.py.mako",
+        "versions/0001_the_tables.py",
+        "versions/0002_rr_intervals.py",
+        "versions/0003_straps.py",
+    ):
         (copy / file).write_text((here / "migrations" / file).read_text())
     with migrating(f"sqlite:///{tmp_path}/draft.db") as config:
         config.set_main_option("script_location", str(copy))
         command.upgrade(config, "head")
-        command.revision(config, "nothing", rev_id="0002", autogenerate=True)
-    draft = (copy / "versions" / "0002_nothing.py").read_text()
+        command.revision(config, "nothing", rev_id="9999", autogenerate=True)
+    draft = (copy / "versions" / "9999_nothing.py").read_text()
     assert "    pass\n" in draft
     compile(draft, "draft", "exec")
 

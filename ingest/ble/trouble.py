@@ -26,6 +26,9 @@ _BOND = (
     "0x05",
     "0x0f",
 )
+# A cause is stored with its gap, whose columns are 255 characters wide.
+_LONGEST = 200
+
 _NO_SERVICE = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected")
 
 
@@ -105,7 +108,7 @@ def trouble(error: BaseException, stage: str) -> Trouble:
     elif isinstance(error, BleakAbortedError | BleakDBusError | BleakConnectionError):
         found = _REFUSED
     else:
-        cause = " ".join(f"{stage}: {str(error) or type(error).__name__}".split())
+        cause = " ".join(f"{stage}: {str(error) or type(error).__name__}".split())[:_LONGEST]
         found = Trouble(Kind.OTHER, cause, "leadone goes on trying by itself")
     return found
 
@@ -116,5 +119,5 @@ def _no_bluetooth(error: BleakBluetoothNotAvailableError) -> Trouble:
     return Trouble(
         Kind.NO_BLUETOOTH,
         "no bluetooth adapter",
-        "plug the adapter in, or check `adapter` in the configuration (bluetoothctl list)",
+        "plug the adapter in, or pair the strap with another one (bluetoothctl list, --adapter)",
     )

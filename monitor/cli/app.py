@@ -32,6 +32,18 @@ ConfigOption = Annotated[
         "-c", "--config", envvar="LEADONE_CONFIG", help="Configuration file.", show_default=True
     ),
 ]
+OptionalConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-c", "--config", envvar="LEADONE_CONFIG", help="Configuration file, to tell whose each is."
+    ),
+]
+AddressArgument = Annotated[
+    str, typer.Argument(help="Bluetooth address, as `leadone scan` shows it.")
+]
+AdapterOption = Annotated[
+    str | None, typer.Option(help="Bluetooth adapter, e.g. hci1; by default the first.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 LeadOption = Annotated[
     str | None, typer.Option(help="Lead to read; by default I, or the first where there is none.")
@@ -104,6 +116,54 @@ def replay(
     from monitor.cli.run import replay_records
 
     replay_records(config, records, patient, speed, lead)
+
+
+@app.command()
+def scan(
+    config: OptionalConfigOption = None,
+    adapter: AdapterOption = None,
+    duration: Annotated[str, typer.Option("--for", help="How long to look.")] = "10s",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Everything that advertises, not only straps.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show the chest straps within reach, and what each can give."""
+    from monitor.cli.bluetooth import scan as scan_straps
+
+    scan_straps(config, adapter, duration, everything=everything, json_lines=json)
+
+
+@app.command()
+def pair(
+    address: AddressArgument,
+    patient: Annotated[str, typer.Option(help="Configured patient who wears it.")],
+    device: Annotated[
+        str | None, typer.Option(help="What to call it; by default its model.")
+    ] = None,
+    adapter: AdapterOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Pair a chest strap with a patient, and draw ten seconds of what it sends."""
+    from monitor.cli.bluetooth import pair as pair_strap
+
+    pair_strap(config, address, patient, device, adapter)
+
+
+@app.command()
+def unpair(address: AddressArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Take a chest strap from its patient; what it recorded stays."""
+    from monitor.cli.bluetooth import unpair as unpair_strap
+
+    unpair_strap(config, address)
+
+
+@app.command()
+def devices(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Every device: its state and what to do about it, battery, last sample, drops today."""
+    from monitor.cli.devices import show_devices
+
+    show_devices(config, json_lines=json)
 
 
 @app.command()

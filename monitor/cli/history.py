@@ -14,6 +14,7 @@ from rich.table import Table
 
 from alerts.conditions import Alarm
 from models.bundle import Bundle
+from monitor import irregularity
 from monitor.board import likeliest_rhythm, positives
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.times import LAST_NS, iso, local, moment_ns, span
@@ -79,8 +80,9 @@ def show_episodes(
     since_ns, until_ns = _range(since, until)
     bundle = open_bundle(config)
     # Sinus rhythm and a normal ECG are not what anybody looks for among episodes.
-    thresholds = {c: t for c, t in bundle.thresholds.items() if c not in ("NSR", "NECG")}
+    thresholds = {c: t for c, t in _thresholds(bundle).items() if c not in ("NSR", "NECG")}
     names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names[irregularity.IRREGULAR_AF] = "irregular pulse, perhaps AF (RR intervals alone)"
     with _history(config, patient) as history:
         episodes = history.episodes(patient, since_ns, until_ns, thresholds)
         alarms = history.alarms(patient, since_ns, until_ns)
@@ -200,6 +202,8 @@ def _rows(windows: Iterator[WindowResult], since_ns: int, until_ns: int) -> list
         rhythm = likeliest_rhythm(result)
         if rhythm is not None:
             row.rhythms[rhythm[0]] += 1
+        elif irregularity.IRREGULAR_AF in positives(result, irregularity.THRESHOLDS):
+            row.rhythms["irregular pulse"] += 1
     return rows
 
 
@@ -235,8 +239,12 @@ def _window_json(result: WindowResult, bundle: Bundle) -> dict[str, Any]:
         "heart_rate": _rounded(result.heart_rate, 1),
         "longest_rr_s": _rounded(result.longest_rr_s, 3),
         "probabilities": {c: round(p, 5) for c, p in result.by_class.items()},
-        "positive": positives(result, bundle.thresholds),
+        "positive": positives(result, _thresholds(bundle)),
     }
+
+
+def _thresholds(bundle: Bundle) -> dict[str, float]:
+    return {**bundle.thresholds, **irregularity.THRESHOLDS}
 
 
 def _gap_json(gap: Gap) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from monitor.sources import Playlist
 def run_daemon(path: Path) -> None:
     """Run until SIGTERM or SIGINT, or until every configured source has ended."""
     config, bundle, sources = prepare(path)
-    asyncio.run(_run(config, bundle, sources))
+    asyncio.run(_run(config, bundle, sources, with_straps=True))
 
 
 def replay_records(
@@ -42,12 +42,22 @@ def replay_records(
         recording = read_recording(record)
         recording.lead_index(lead or recording.default_lead())
     source = Playlist(records, Stream(patient, "replay"), lead=lead, speed=speed)
-    asyncio.run(_run(config, bundle, [source]))
+    # The daemon may be running, and a strap has one listener.
+    asyncio.run(_run(config, bundle, [source], with_straps=False))
 
 
-async def _run(config: Config, bundle: Bundle, sources: Sequence[Source]) -> None:
+async def _run(
+    config: Config, bundle: Bundle, sources: Sequence[Source], *, with_straps: bool
+) -> None:
     logs.configure(config.log.level, config.log.format, config.private_names)
     stop = asyncio.Event()
     stop_on_signals(stop)
     names = {c.abbreviation: c.name for c in bundle.manifest.classes}
-    await serve(config, sources, bundle, stop=stop, on_change=[LogDelivery(names).deliver])
+    await serve(
+        config,
+        sources,
+        bundle,
+        stop=stop,
+        with_straps=with_straps,
+        on_change=[LogDelivery(names).deliver],
+    )

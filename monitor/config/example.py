@@ -1,8 +1,8 @@
 """The commented example; ``examples/leadone.yaml`` is a copy of it."""
 
 _EXAMPLE = """\
-# Configuration of leadone. Everything but `patients` and `sources` may be left out; the values
-# shown are then the defaults. Durations are written 500ms, 10s, 2m, 24h, or as seconds.
+# Configuration of leadone. Everything but `patients` may be left out; the values shown are then the
+# defaults. Durations are written 500ms, 10s, 2m, 24h, or as seconds.
 #
 #   leadone config check -c leadone.yaml     says what is wrong, line by line
 #   leadone config schema                    every key, as a JSON schema
@@ -29,6 +29,9 @@ patients:
       pause: 3s
   - id: grandma
 
+# Chest straps are not named here but paired with somebody who is named above, and kept in the
+# database: leadone scan, then leadone pair ADDRESS --patient grandpa. With straps alone, there are
+# no `sources`.
 sources:
   # A simulated heart, to try things out. The script starts again when it ends.
   - type: simulator

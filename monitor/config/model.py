@@ -205,8 +205,10 @@ class Config(_Section):
     patients: Annotated[tuple[PatientConfig, ...], not_empty] = Field(
         title="Patients", description="Whose hearts are watched."
     )
-    sources: Annotated[tuple[SourceConfig, ...], not_empty] = Field(
-        title="Sources", description="Where their signals come from."
+    sources: tuple[SourceConfig, ...] = Field(
+        default=(),
+        title="Sources",
+        description="Where their signals come from, beside the chest straps that are paired.",
     )
     log: LogConfig = Field(
         default_factory=LogConfig, title="Log", description="What is logged, and how it looks."

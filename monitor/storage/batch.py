@@ -4,20 +4,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, select
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable, func
 
 from alerts.conditions import Change
 from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor.results import ModelId, WindowResult
-from monitor.storage.records import Patient, Record
+from monitor.storage.records import Patient, Record, Strap, StrapState, Unpaired
 from monitor.storage.rows import (
     alarm_row,
     change_row,
     checked_text,
     gap_row,
+    rr_intervals_row,
     segment_row,
+    strap_row,
+    strap_state_row,
     window_row,
 )
 from monitor.storage.schema import (
@@ -28,7 +32,9 @@ from monitor.storage.schema import (
     GapRow,
     ModelRow,
     PatientRow,
+    RrIntervalsRow,
     SegmentRow,
+    StrapRow,
     WindowRow,
 )
 
@@ -42,10 +48,14 @@ class Batch:
     patients: dict[str, None] = field(default_factory=dict)
     named: list[_Values] = field(default_factory=list)
     segments: list[tuple[Stream, _Values]] = field(default_factory=list)
+    rr_intervals: list[tuple[Stream, _Values]] = field(default_factory=list)
     windows: list[tuple[Stream, ModelId | None, _Values]] = field(default_factory=list)
     gaps: list[tuple[Stream, _Values]] = field(default_factory=list)
     alarms: list[_Values] = field(default_factory=list)
     changes: list[_Values] = field(default_factory=list)
+    straps: list[tuple[Stream, _Values]] = field(default_factory=list)
+    strap_states: list[tuple[Stream, _Values]] = field(default_factory=list)
+    unpaired: list[_Values] = field(default_factory=list)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Batch":
@@ -59,6 +69,8 @@ class Batch:
             match record:
                 case Chunk():
                     batch.segments.append((_checked(record.stream), segment_row(record)))
+                case RrIntervals():
+                    batch.rr_intervals.append((_checked(record.stream), rr_intervals_row(record)))
                 case WindowResult():
                     batch.windows.append(
                         (_checked(record.stream), record.model, window_row(record))
@@ -70,6 +82,12 @@ class Batch:
                 case Patient():
                     name = None if record.name is None else checked_text(record.name)
                     batch.named.append({"id": checked_text(record.id), "name": name})
+                case Strap():
+                    batch.straps.append((_checked(record.stream), strap_row(record)))
+                case StrapState():
+                    batch.strap_states.append((_checked(record.stream), strap_state_row(record)))
+                case Unpaired():
+                    batch.unpaired.append({"of_address": checked_text(record.address)})
                 case _:
                     batch.gaps.append((_checked(record.stream), gap_row(record)))
         return batch
@@ -79,10 +97,14 @@ class Batch:
         self.patients.update(other.patients)
         self.named += other.named
         self.segments += other.segments
+        self.rr_intervals += other.rr_intervals
         self.windows += other.windows
         self.gaps += other.gaps
         self.alarms += other.alarms
         self.changes += other.changes
+        self.straps += other.straps
+        self.strap_states += other.strap_states
+        self.unpaired += other.unpaired
 
 
 @dataclass(slots=True)
@@ -102,14 +124,14 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows a batch added."""
+    """How many rows a batch added; those of RR intervals count as segments."""
 
     segments: int
     windows: int
 
 
 class Statements:
-    """The inserts, in the words of one database. Each ignores what is there already."""
+    """In the words of one database. An insert ignores what is there already."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
@@ -117,6 +139,7 @@ class Statements:
         self.device = self._once(DeviceRow)
         self.model = self._once(ModelRow)
         self.segment = self._once(SegmentRow)
+        self.rr_intervals = self._once(RrIntervalsRow)
         self.window = self._once(WindowRow)
         self.gap = self._once(GapRow)
         self.change = self._once(AlarmChangeRow)
@@ -133,6 +156,24 @@ class Statements:
                 "ended_ns": func.coalesce(alarm.excluded.ended_ns, _table(AlarmRow).c.ended_ns),
             },
         )
+
+        strap = self._insert(_table(StrapRow))
+        forgotten = dict.fromkeys(
+            ("stage", "cause", "advice", "since_ns", "battery", "battery_ns"), None
+        )
+        self.strap = strap.on_conflict_do_update(
+            index_elements=["device_id"],
+            set_={
+                "address": strap.excluded.address,
+                "kind": strap.excluded.kind,
+                "adapter": strap.excluded.adapter,
+                "paired_ns": strap.excluded.paired_ns,
+                **forgotten,
+            },
+        )
+        of_device = StrapRow.device_id == bindparam("of_device")
+        self.strap_state = update(_table(StrapRow)).where(of_device)
+        self.unpaired = delete(_table(StrapRow)).where(StrapRow.address == bindparam("of_address"))
 
     def _once(self, row: type[Base]) -> Executable:
         return self._insert(_table(row)).on_conflict_do_nothing()
@@ -167,6 +208,10 @@ class BatchWriter:
                 row | {"device_id": self._device(connection, new, stream)}
                 for stream, row in batch.segments
             ]
+            rr_intervals = [
+                row | {"device_id": self._device(connection, new, stream)}
+                for stream, row in batch.rr_intervals
+            ]
             windows = [
                 row
                 | {
@@ -180,14 +225,27 @@ class BatchWriter:
                 for stream, row in batch.gaps
             ]
             counts = Counts(
-                _added(connection, do.segment, segments), _added(connection, do.window, windows)
+                _added(connection, do.segment, segments)
+                + _added(connection, do.rr_intervals, rr_intervals),
+                _added(connection, do.window, windows),
             )
             _added(connection, do.gap, gaps)
             _added(connection, do.alarm, batch.alarms)
             _added(connection, do.change, batch.changes)
+            self._write_straps(connection, new, batch)
         # Only now: what was rolled back has no id.
         self._known.add(new)
         return counts
+
+    def _write_straps(self, connection: Connection, new: Ids, batch: Batch) -> None:
+        for stream, row in batch.straps:
+            device_id = self._device(connection, new, stream)
+            connection.execute(self._do.strap, row | {"device_id": device_id})
+        for stream, row in batch.strap_states:
+            device_id = self._device(connection, new, stream)
+            connection.execute(self._do.strap_state, row | {"of_device": device_id})
+        if batch.unpaired:
+            connection.execute(self._do.unpaired, batch.unpaired)
 
     def _patient(self, connection: Connection, new: Ids, patient: str) -> None:
         if patient not in self._known.patients and patient not in new.patients:

@@ -14,16 +14,19 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from alerts.conditions import Alarm, Change, State
 from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor.quality import Quality
 from monitor.results import ModelId, WindowResult
 from monitor.storage.database import open_engine, parse_url, require_revision, told
-from monitor.storage.records import Episode, Patient
+from monitor.storage.records import Episode, Patient, Strap, StrapState
 from monitor.storage.rows import (
     Row,
     alarm_from,
     chunk_from,
     gap_from,
     probabilities_from,
+    rr_intervals_from,
+    strap_from,
     window_from,
 )
 from monitor.storage.schema import (
@@ -33,7 +36,9 @@ from monitor.storage.schema import (
     GapRow,
     ModelRow,
     PatientRow,
+    RrIntervalsRow,
     SegmentRow,
+    StrapRow,
     WindowRow,
 )
 from monitor.window import Gap
@@ -54,9 +59,9 @@ class History:
     taken. Close one that is not consumed to its end: it keeps a connection, and SQLite's log from
     being cleared. All methods may be called from any thread, and block.
 
-    A time range holds what *starts* in ``[since_ns, until_ns)``, so that ranges side by side give
-    everything once; gaps and alarms, which may last for hours, are also in it when they began
-    earlier and reach into it.
+    A time range holds what *starts* (RR intervals: ends) in ``[since_ns, until_ns)``, so that
+    ranges side by side give everything once; gaps and alarms, which may last for hours, are also in
+    it when they began earlier and reach into it.
 
     Every method raises ``DatabaseError`` when the database does not answer.
     """
@@ -96,6 +101,16 @@ class History:
             rows = connection.execute(select(PatientRow.id, PatientRow.name).order_by("id"))
             return [Patient(*row) for row in rows]
 
+    def straps(self) -> list[tuple[Strap, StrapState | None]]:
+        """The straps that are paired, by patient and device, each with its last known state."""
+        query = (
+            select(StrapRow.__table__, DeviceRow.patient_id, DeviceRow.device)
+            .join_from(StrapRow, DeviceRow)
+            .order_by(DeviceRow.patient_id, DeviceRow.device)
+        )
+        with self._reading() as connection:
+            return [strap_from(row) for row in connection.execute(query).mappings()]
+
     def segments(self, patient: str, since_ns: int, until_ns: int) -> Iterator[Chunk]:
         """The chunks of all devices of a patient, by start.
 
@@ -107,6 +122,20 @@ class History:
         with self._reading() as connection:
             yield from self._merged(
                 connection, patient, query.where(between), SegmentRow.device_id, chunk_from
+            )
+
+    def rr_intervals(self, patient: str, since_ns: int, until_ns: int) -> Iterator[RrIntervals]:
+        """The RR intervals of all devices of a patient that send no waveform, by end."""
+        query = select(RrIntervalsRow.__table__).order_by("end_ns")
+        between = _starts(RrIntervalsRow.end_ns, since_ns, until_ns)
+        with self._reading() as connection:
+            yield from self._merged(
+                connection,
+                patient,
+                query.where(between),
+                RrIntervalsRow.device_id,
+                rr_intervals_from,
+                by="end_ns",
             )
 
     def windows(self, patient: str, since_ns: int, until_ns: int) -> Iterator[WindowResult]:
@@ -164,6 +193,28 @@ class History:
                 Change(ended if state == State.ENDED else active, at_ns, State(state), reason)
                 for at_ns, state, reason in changes
             ]
+
+    def last_sample(self, stream: Stream) -> int | None:
+        """UTC time, in nanoseconds, of a stream's last sample or RR interval; None without any."""
+        device = select(DeviceRow.id).filter_by(patient_id=stream.patient, device=stream.device)
+        segment = (
+            select(SegmentRow.start_ns, SegmentRow.n, SegmentRow.rate)
+            .where(SegmentRow.device_id == device.scalar_subquery())
+            .order_by(SegmentRow.start_ns.desc())
+            .limit(1)
+        )
+        interval = (
+            select(RrIntervalsRow.end_ns)
+            .where(RrIntervalsRow.device_id == device.scalar_subquery())
+            .order_by(RrIntervalsRow.end_ns.desc())
+            .limit(1)
+        )
+        with self._reading() as connection:
+            ends: list[int] = list(connection.execute(interval).scalars())
+            ends += [
+                row.start_ns + round(row.n / row.rate * 1e9) for row in connection.execute(segment)
+            ]
+        return max(ends, default=None)
 
     def last_window_end(self, stream: Stream) -> int | None:
         """UTC time, in nanoseconds, just after the latest window of a stream; None without any."""
@@ -243,8 +294,10 @@ class History:
         query: "Select[*tuple[Any, ...]]",
         device_id: InstrumentedAttribute[int],
         convert: Callable[[Stream, Row], _T],
+        *,
+        by: str = "start_ns",
     ) -> Iterable[_T]:
-        """The rows of each device in the order of its index, merged by start: nothing is sorted."""
+        """The rows of each device in the order of its index, merged by time: nothing is sorted."""
         devices = connection.execute(
             select(DeviceRow.id, DeviceRow.device).where(DeviceRow.patient_id == patient)
         ).all()
@@ -256,7 +309,7 @@ class History:
                         query.where(device_id == id_), execution_options={"yield_per": _ROWS}
                     )
                 )
-                return ((row["start_ns"], stream, row) for row in result.mappings())
+                return ((row[by], stream, row) for row in result.mappings())
 
             streams = [rows(id_, Stream(patient, device)) for id_, device in devices]
             for _, stream, row in heapq.merge(*streams, key=itemgetter(0)):

@@ -40,7 +40,9 @@ from monitor.storage.schema import (
     AlarmChangeRow,
     AlarmRow,
     ModelRow,
+    RrIntervalsRow,
     SegmentRow,
+    StrapRow,
     WindowRow,
 )
 
@@ -141,8 +143,10 @@ def check(url: str) -> list[str]:
             return [*problems, str(error)]
         searches: tuple[Callable[[Connection], Iterator[str]], ...] = (
             _segment_problems,
+            _rr_problems,
             _window_problems,
             _alarm_problems,
+            _strap_problems,
         )
         for search in searches:
             for problem in search(connection):
@@ -271,6 +275,13 @@ def _segment_problems(connection: Connection) -> Iterator[str]:
             yield f"{where}: a rate of {row.rate} Hz"
 
 
+def _rr_problems(connection: Connection) -> Iterator[str]:
+    for row in _streamed(connection, select(RrIntervalsRow.__table__)):
+        if len(row.rr) % 8:
+            where = f"RR intervals of device {row.device_id} at {row.end_ns}"
+            yield f"{where}: {len(row.rr)} bytes"
+
+
 def _window_problems(connection: Connection) -> Iterator[str]:
     classes = {
         id_: len(names) for id_, names in connection.execute(select(ModelRow.id, ModelRow.classes))
@@ -315,3 +326,13 @@ def _alarm_problems(connection: Connection) -> Iterator[str]:
     for wrong, what in findings:
         for id_ in connection.execute(select(AlarmRow.id).where(wrong)).scalars():
             yield f"alarm {id_}: {what}"
+
+
+def _strap_problems(connection: Connection) -> Iterator[str]:
+    findings = (
+        (~StrapRow.battery.between(0, 100), "a battery beyond 0 to 100 percent"),
+        (StrapRow.stage.is_not(None) & StrapRow.since_ns.is_(None), "a state without a time"),
+    )
+    for wrong, what in findings:
+        for address in connection.execute(select(StrapRow.address).where(wrong)).scalars():
+            yield f"strap {address}: {what}"

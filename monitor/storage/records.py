@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from alerts.conditions import Change
-from ingest.chunk import Chunk
+from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor.results import WindowResult
 from monitor.window import Gap
 
@@ -42,5 +43,58 @@ class Episode:
     heart_rate: float | None
 
 
-Record = Chunk | WindowResult | Gap | Change | Patient
+@dataclass(frozen=True, slots=True)
+class Strap:
+    """A chest strap that is paired; storing it again replaces it and forgets its state.
+
+    Attributes:
+        stream: whose it is, and what it is called.
+        address: its Bluetooth address, in capitals; no two straps have the same.
+        kind: its model, as in ``ingest.ble.device``.
+        adapter: the Bluetooth adapter that reaches it, such as ``hci0``; None is the first one.
+        paired_ns: UTC time of the pairing, in nanoseconds since 1970.
+    """
+
+    stream: Stream
+    address: str
+    kind: str
+    adapter: str | None
+    paired_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrapState:
+    """What is known of a paired strap; of one that is not paired nothing is stored.
+
+    Attributes:
+        stream: of the strap.
+        stage: how far its link is, as in ``ingest.ble.link``, or ``stopped``: nobody tries.
+        cause: what keeps samples from flowing; None where nothing is known to.
+        advice: what to do about it.
+        since_ns: UTC time since which it streams, or does not, in nanoseconds since 1970.
+        battery: percent; None until it has said so.
+        battery_ns: UTC time at which it said so.
+    """
+
+    stream: Stream
+    stage: str
+    cause: str | None
+    advice: str | None
+    since_ns: int
+    battery: int | None
+    battery_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A strap that is no longer anybody's; what it recorded stays.
+
+    Attributes:
+        address: its Bluetooth address, in capitals.
+    """
+
+    address: str
+
+
+Record = Chunk | RrIntervals | WindowResult | Gap | Change | Patient | Strap | StrapState | Unpaired
 """What the writer stores."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from alerts.conditions import Alarm, Change, Priority
 from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import ModelId, WindowResult
 from monitor.storage.codec import decode, encode
+from monitor.storage.records import Strap, StrapState
 from monitor.storage.schema import TEXT_LIMIT
 from monitor.window import Gap
 
@@ -63,6 +65,23 @@ def chunk_from(stream: Stream, row: Row) -> Chunk:
     return Chunk(
         stream, row["start_ns"], row["rate"], decode(row["blob"]), row["contact"], row["sequence"]
     )
+
+
+def rr_intervals_row(packet: RrIntervals) -> dict[str, Any]:
+    """The columns of RR intervals, without their device."""
+    facts = {
+        "heart_rate": None if packet.heart_rate is None else int(packet.heart_rate),
+        "contact": None if packet.contact is None else bool(packet.contact),
+    }
+    rr = np.array(packet.rr_s, "<f8").tobytes()
+    digest = blake2b(repr(facts).encode() + rr, digest_size=8)
+    return {"end_ns": int(packet.end_ns), "digest": digest.digest(), **facts, "rr": rr}
+
+
+def rr_intervals_from(stream: Stream, row: Row) -> RrIntervals:
+    """The RR intervals of a row."""
+    rr_s = tuple(np.frombuffer(row["rr"], "<f8").tolist())
+    return RrIntervals(stream, row["end_ns"], rr_s, row["heart_rate"], row["contact"])
 
 
 def window_row(result: WindowResult) -> dict[str, Any]:
@@ -130,6 +149,38 @@ def gap_row(gap: Gap) -> dict[str, Any]:
 def gap_from(stream: Stream, row: Row) -> Gap:
     """The gap of a row."""
     return Gap(stream, row["start_ns"], row["end_ns"], row["cause"])
+
+
+def strap_row(strap: Strap) -> dict[str, Any]:
+    """The columns of a strap, without its device."""
+    return {
+        "address": checked_text(strap.address),
+        "kind": checked_text(strap.kind),
+        "adapter": None if strap.adapter is None else checked_text(strap.adapter),
+        "paired_ns": int(strap.paired_ns),
+    }
+
+
+def strap_state_row(state: StrapState) -> dict[str, Any]:
+    """The columns of a strap's state, without its device."""
+    return {
+        "stage": checked_text(state.stage),
+        "cause": state.cause,
+        "advice": state.advice,
+        "since_ns": int(state.since_ns),
+        "battery": None if state.battery is None else int(state.battery),
+        "battery_ns": None if state.battery_ns is None else int(state.battery_ns),
+    }
+
+
+def strap_from(row: Row) -> tuple[Strap, StrapState | None]:
+    """The strap of a row joined with its device, and its state."""
+    stream = Stream(row["patient_id"], row["device"])
+    strap = Strap(stream, row["address"], row["kind"], row["adapter"], row["paired_ns"])
+    if row["stage"] is None:
+        return strap, None
+    columns = ("stage", "cause", "advice", "since_ns", "battery", "battery_ns")
+    return strap, StrapState(stream, *(row[column] for column in columns))
 
 
 def alarm_row(alarm: Alarm) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0001"
+REVISION = "0003"
 """The migration that makes these tables; a database at another one is not read or written."""
 
 TEXT_LIMIT = 255
@@ -69,6 +69,31 @@ class DeviceRow(Base):
     device: Mapped[str]
 
 
+class StrapRow(Base):
+    """A chest strap that is paired, and what was last known of it."""
+
+    __tablename__ = "straps"
+    __table_args__ = (UniqueConstraint("address"),)
+
+    # Without autoincrement, or Postgres would make a sequence for it.
+    device_id: Mapped[int] = mapped_column(
+        ForeignKey("devices.id"), primary_key=True, autoincrement=False
+    )
+    address: Mapped[str]
+    kind: Mapped[str]
+    """As in ``ingest.ble.device``."""
+    adapter: Mapped[str | None]
+    """None is the first one."""
+    paired_ns: Mapped[int] = mapped_column(BigInteger)
+    stage: Mapped[str | None]
+    """This and what follows is None until the daemon has tried to reach it."""
+    cause: Mapped[str | None] = mapped_column(Text)
+    advice: Mapped[str | None] = mapped_column(Text)
+    since_ns: Mapped[int | None] = mapped_column(BigInteger)
+    battery: Mapped[int | None]
+    battery_ns: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class ModelRow(Base):
     """A bundle that classified windows."""
 
@@ -97,6 +122,21 @@ class SegmentRow(Base):
     sequence: Mapped[int | None] = mapped_column(BigInteger)
     blob: Mapped[bytes]
     """The samples, as ``codec`` writes them; its first byte says which format."""
+
+
+class RrIntervalsRow(Base):
+    """RR intervals as they came, of a strap that sends no waveform; keyed as segments are."""
+
+    __tablename__ = "rr_intervals"
+
+    device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    end_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """8 bytes over everything besides stream and end."""
+    heart_rate: Mapped[int | None]
+    contact: Mapped[bool | None]
+    rr: Mapped[bytes]
+    """Little-endian float64, in seconds, oldest first."""
 
 
 class WindowRow(Base):

@@ -280,7 +280,8 @@ class Writer:
             self._connection = self._engine.connect()
         counts = self._batches.write(self._connection, batch)
         metrics.SEGMENTS_STORED.inc(counts.segments)
-        metrics.SEGMENTS_REPEATED.inc(len(batch.segments) - counts.segments)
+        raw = len(batch.segments) + len(batch.rr_intervals)
+        metrics.SEGMENTS_REPEATED.inc(raw - counts.segments)
         metrics.WINDOWS_STORED.inc(counts.windows)
 
     def _failed(self, error: Exception, groups: list[_Group]) -> None:

@@ -7,7 +7,7 @@ The next step, drafted from what the tables in ``schema`` lack in a database at 
 
     with migrating("sqlite:///draft.db") as config:
         command.upgrade(config, "head")
-        command.revision(config, "what it does", rev_id="0002", autogenerate=True)
+        command.revision(config, "what it does", rev_id="0004", autogenerate=True)
 
 Then read it, and set ``schema.REVISION``.
 """
