@@ -67,7 +67,7 @@ def start_up(bundle: Bundle) -> StartUp:
             first.append(_seconds_to_ready(config))
             again.append(_seconds_to_ready(config))
         began = time.perf_counter()
-        subprocess.run([*_command(), "--help"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*command(), "--help"], stdout=subprocess.DEVNULL, check=True)
         helps.append(time.perf_counter() - began)
     return StartUp(*map(statistics.median, (first, again, helps)))
 
@@ -97,7 +97,8 @@ def memory(bundle: Bundle, streams: int) -> Memory:
     return Memory(streams, max(pss), pss[-1], max(rss), rss[-1], share)
 
 
-def _command() -> list[str]:
+def command() -> list[str]:
+    """How leadone is started here."""
     script = Path(sys.executable).with_name("leadone")
     if script.is_file():
         return [str(script)]
@@ -163,7 +164,7 @@ def _remember(folder: Path, bundle: Bundle, streams: int) -> None:
 
 @contextmanager
 def _daemon(config: Path, stderr: int) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([*_command(), "run", "-c", str(config)], stderr=stderr)
+    process = subprocess.Popen([*command(), "run", "-c", str(config)], stderr=stderr)
     try:
         yield process
     finally:

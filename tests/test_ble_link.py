@@ -335,3 +335,27 @@ async def test_a_thousand_lost_links_leave_nothing_behind(
     ended = [s.status.trouble for s in watch.states if s.status.stage is Stage.WAITING]
     assert [wrong.kind for wrong in ended if wrong] == [Kind.LOST] * len(ended)
     assert len(ended) >= 1000
+
+
+class TestTwoAdapters:
+    @pytest.fixture
+    def adapters(self) -> tuple[str, ...]:
+        return ("hci0", "hci1")
+
+    async def test_a_strap_is_reached_by_the_adapter_it_was_given(
+        self, bluez: Bluez, clock: Clock
+    ) -> None:
+        straps = [bluez.add(H10(synthetic(), address=f"A0:9E:1A:00:00:0{i}")) for i in (1, 2)]
+        async with (
+            watching(clock, straps[0].address, Adapter("hci0")) as one,
+            watching(clock, straps[1].address, Adapter("hci1")) as two,
+        ):
+            await one.until(lambda: one.streaming and two.streaming)
+            bluez.power("hci1", False)
+            await two.until(lambda: Kind.NO_BLUETOOTH in two.troubles)
+            assert one.streaming
+            assert straps[0].connected
+            assert not straps[1].connected
+            bluez.power("hci1", True)
+            await two.until(lambda: two.streaming)
+        assert Kind.NO_BLUETOOTH not in one.troubles

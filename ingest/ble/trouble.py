@@ -74,6 +74,7 @@ _AWAY = Trouble(
     "bluetooth service away",
     "the Bluetooth service does not answer: systemctl restart bluetooth",
 )
+_OFF = Trouble(Kind.NO_BLUETOOTH, "bluetooth is off", "switch it on: bluetoothctl power on")
 _REFUSED = Trouble(
     Kind.REFUSED,
     "connection refused",
@@ -105,7 +106,11 @@ def trouble(error: BaseException, stage: str) -> Trouble:
         found = _AWAY
     elif isinstance(error, BleakNotFoundError):
         found = NOT_SEEN
-    elif isinstance(error, BleakAbortedError | BleakDBusError | BleakConnectionError):
+    elif "NotReady" in text:
+        found = _OFF
+    elif stage != "searching" and isinstance(
+        error, BleakAbortedError | BleakDBusError | BleakConnectionError
+    ):
         found = _REFUSED
     else:
         cause = " ".join(f"{stage}: {str(error) or type(error).__name__}".split())[:_LONGEST]
