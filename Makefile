@@ -29,13 +29,22 @@ accuracy: $(VENV)/dev  ## figures on real recordings, written to docs/accuracy.m
 bench: $(VENV)/dev  ## speed, memory, start-up and size, written to docs/performance.md
 	$(BIN)/python -m bench.performance --data $(DATA) --write docs/performance.md
 
-bundle: $(VENV)/dev  ## train, distil and export a bundle (hours on two cores; goes on where it was)
+bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores; goes on where it was)
 	$(BIN)/python -m training prepare $(DATA)/ptbxl100 -o runs/data/ptbxl
 	$(BIN)/python -m training prepare $(DATA)/cinc2017 -o runs/data/cinc2017
 	$(BIN)/python -m training pretrain -c examples/training/restoration.yaml -r runs/restoration-tiny
 	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/all-labels/teacher-1
-	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base
+	$(BIN)/python -m training finetune -c examples/training/teacher-long.yaml -r runs/teacher-long
+	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base-mixed
+	$(BIN)/python -m training distill -c examples/training/student-tune.yaml -r runs/shipped/base-kd
+	$(BIN)/python -m training distill -c examples/training/student-last.yaml -r runs/shipped/base
 	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --data $(DATA)
+	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/tiny-mixed --set size=tiny
+	$(BIN)/python -m training distill -c examples/training/student-tune.yaml -r runs/shipped/tiny-kd --set size=tiny \
+	  --set start=runs/shipped/tiny-mixed --set schedule.steps=1600 --set schedule.learning_rate=0.002
+	$(BIN)/python -m training distill -c examples/training/student-last.yaml -r runs/shipped/tiny --set size=tiny \
+	  --set start=runs/shipped/tiny-kd --set schedule.steps=1200 --set schedule.learning_rate=0.0015
+	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

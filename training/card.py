@@ -23,8 +23,8 @@ def model_card(manifest: Manifest) -> str:
         )
     if challenge is not None:
         more += (
-            f"- The Challenge's score, mean F1 of N, A and O ({challenge['measured_on']}): "
-            f"**{challenge['f1']:.3f}**.\n"
+            f"- The Challenge's score, mean F1 of N, A and O: **{challenge['f1']:.3f}**\n"
+            f"  ({challenge['measured_on']}).\n"
         )
     rows = "\n".join(
         f"| {c.abbreviation} | {c.name} | {c.snomed or '–'} | {ptbxl['positives'][c.abbreviation]} "
@@ -33,8 +33,8 @@ def model_card(manifest: Manifest) -> str:
         for c in sorted(manifest.classes, key=lambda c: -per_class[c.abbreviation])
     )
     names = {c.abbreviation: c.name for c in manifest.classes}
-    blind = ", ".join(
-        f"{names[c]} ({auc:.2f})"
+    blind = "\n".join(
+        f"- {names[c]} ({auc:.2f})"
         for c, auc in sorted(per_class.items(), key=lambda item: item[1])
         if auc < _BLIND
     )
@@ -47,7 +47,7 @@ Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz,
 the twelve leads restored from it, and {len(manifest.classes)} classes. Networks: {networks}, after
 LiteHeart (arXiv 2511.02851): restoration by mean squared error, then the student by masked binary
 cross-entropy on restored leads of augmented lead I. {_taught(manifest.method)}
-Probabilities are calibrated per class (Platt scaling). Trained at commit {manifest.commit}.
+Probabilities are calibrated per class (Platt scaling). Exported at commit {manifest.commit}.
 
 **Not a medical device.** It has seen clinical resting ECGs and hand-held recordings. It has never
 been tested on patients who wear a strap, and most classes below cannot be diagnosed from one lead
@@ -70,9 +70,12 @@ squared error expects, which is not evidence of what an electrode would have sho
 {more}
 ## What it cannot see
 
-One lead looks at the heart from one side. AUC below {_BLIND} on fold 9: {blind or "none"}.
-Do not rest a decision on these. Classes with fewer than {_FEW} positive records there, whose
-figures are little more than a guess: {few or "none"}.
+One lead looks at the heart from one side. AUC below {_BLIND} on fold 9, so rest no decision on:
+
+{blind or "- none"}
+
+Fewer than {_FEW} positive records there, so that the figures are little more than a guess:
+{few or "none"}.
 
 ## False alarms
 
@@ -110,7 +113,7 @@ def _false_alarms(sets: Any) -> str:
 def _taught(method: str | None) -> str:
     if method is None:
         return "No distillation from a teacher."
-    return f"Distilled from a twelve-lead teacher by the method `{method}`."
+    return f"Distilled from a twelve-lead teacher: {method}."
 
 
 def _alarm(rule: Any) -> str:

@@ -13,7 +13,7 @@ from models.classifier import SIZES
 from models.runtime import Runtime
 from models.system import LeadOneSystem
 from training.calibrate import best_f_beta, platt
-from training.config import CONFIG, load_config
+from training.config import CONFIG, RunConfig, load_config
 from training.errors import TrainingError
 from training.evaluate import metrics
 from training.export import write_bundle, write_metrics
@@ -68,11 +68,17 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
             "restoration": load_config(config.restoration / CONFIG).size,
             "student": config.size,
         },
-        method=config.method,
+        method=", then ".join(_taught(config)) or None,
     )
     write_metrics(bundle, metrics(Runtime(bundle), data))
     _log.info("bundle written", path=str(bundle.path))
     return bundle
+
+
+def _taught(config: RunConfig) -> list[str]:
+    """The methods of a run and of those it started from, the first one first."""
+    before = [] if config.start is None else _taught(load_config(config.start / CONFIG))
+    return before + ([config.method] if config.method else [])
 
 
 def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
