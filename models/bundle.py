@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 BUNDLES = Path(__file__).parent / "bundles"
-DEFAULT = "lead1-small"
+DEFAULT = "lead1-tiny"
 GRAPH = "model.onnx"
 MANIFEST = "bundle.yaml"
 
