@@ -6,7 +6,6 @@ them. Everything is measured in turns within one run.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -174,13 +174,15 @@ def _measured(name: str, net: nn.Module, x: Tensor, path: Path) -> Efficiency:
 
 
 def _grown_mb(path: Path) -> float:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not the peak: importing the libraries may have gone higher than a small pair ever does.
+    process = psutil.Process()
+    before = process.memory_info().rss
     session = ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     shape = [n if isinstance(n, int) else 1 for n in given.shape]
     for _ in range(20):
         session.run(None, {given.name: np.zeros(shape, dtype=np.float32)})
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / _MB
+    return float(process.memory_info().rss - before) / _MB
 
 
 def _operations(net: nn.Module, x: Tensor) -> int:
