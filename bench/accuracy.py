@@ -18,7 +18,7 @@ from monitor.analysis import Analyzer
 from monitor.results import WindowResult
 from monitor.window import Window
 from training.data import Cinc2017, load_cinc2017
-from training.evaluate import ptbxl_scores
+from training.evaluate import cinc_af_scores, ptbxl_scores
 from training.windows import cut
 
 
@@ -40,8 +40,7 @@ def af_figures(data: Path, analyzer: Analyzer, runtime: Runtime) -> AfFigures:
     ranks those with a good window by their good windows only, which is what an alarm rests on.
     """
     records = load_cinc2017(data, "test")
-    truth = np.array([r == "A" for r in records.reference])
-    every = _all_windows(records, runtime)
+    truth, every = map(np.array, cinc_af_scores(runtime, records))
     good = _good_windows(records, analyzer, runtime)
     read = ~np.isnan(good)
     return AfFigures(
@@ -51,15 +50,6 @@ def af_figures(data: Path, analyzer: Analyzer, runtime: Runtime) -> AfFigures:
         float(roc_auc_score(truth[read], good[read])),
         int((~read).sum()),
     )
-
-
-def _all_windows(records: Cinc2017, runtime: Runtime) -> NDArray[np.float64]:
-    af = runtime.bundle.classes.index("AF")
-    scores = []
-    for signal in records.lead_one:
-        windows = [runtime.prepare(x, records.rate) for x in cut(signal, records.rate, runtime)]
-        scores.append(runtime.infer(np.stack(windows)).probabilities[:, af].mean())
-    return np.array(scores)
 
 
 def _good_windows(records: Cinc2017, analyzer: Analyzer, runtime: Runtime) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from alerts.technical import is_technical
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.observe import observation
-from monitor.rr import RrRing
+from monitor.rr import LOOK_BACK_S, RrRing
 from monitor.storage.history import History
 
 # What is older is history: an alarm about it would come too late to mean now.
@@ -17,9 +17,6 @@ _LOOK_BACK_S = 3600
 
 # Segments are found by their start; one that began this long ago may still reach into the present.
 _LONGEST_CHUNK_S = 300
-
-# As far as a window of RR intervals looks back.
-_RR_LOOK_BACK_S = 60
 
 
 def restore(
@@ -109,7 +106,7 @@ def _rr_from(
     if done_ns is None or done_ns < since_ns:
         start_ns, done_ns = since_ns, since_ns
     else:
-        hops = math.ceil(max(_RR_LOOK_BACK_S - length_s, 0) / hop_s)
+        hops = math.ceil(max(LOOK_BACK_S - length_s, 0) / hop_s)
         start_ns = done_ns - round(length_s * 1e9) - hops * round(hop_s * 1e9)
     packets = [
         packet

@@ -46,7 +46,9 @@ _LONGEST_BEAT_S = 4.0
 # No heart comes back by itself after longer; the strap was off.
 _LONGEST_PAUSE_S = 20.0
 
-_LOOK_BACK_S = 60.0
+LOOK_BACK_S = 60.0
+"""How far a window looks back for the rhythm, in seconds."""
+
 _FEWEST = 30
 
 _RR_END_S = 64.0
@@ -203,7 +205,7 @@ class RrRing:
             self._next_ns += self._hop_ns
         if windows:
             # The run may end at any moment, and its last window is yet to look back from there.
-            self._forget(self._covered_ns - round(_LOOK_BACK_S * 1e9))
+            self._forget(self._covered_ns - round(LOOK_BACK_S * 1e9))
         return windows
 
     def _forget(self, before_ns: int) -> None:
@@ -213,7 +215,7 @@ class RrRing:
             self._packets.popleft()
 
     def _window(self, start: int, end: int) -> RrWindow:
-        minute = end - round(_LOOK_BACK_S * 1e9)
+        minute = end - round(LOOK_BACK_S * 1e9)
         self._covered_ns = end
         return RrWindow(
             self.stream,

@@ -1,6 +1,5 @@
 """Trained on one kind of device, tested on another (LiteHeart, section 2.6)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,9 @@ import numpy as np
 from training.config import CONFIG, load_config
 from training.datasets.cache import Cache
 from training.errors import TrainingError
-from training.evaluation.metrics import choose_thresholds, score
 from training.networks import load_classifier
 from training.pool import Pool
-from training.results import Predicted, inputs_of
+from training.results import Predicted, inputs_of, scored, write_scores
 from training.run import select
 from training.stages.classifier import predict
 
@@ -35,11 +33,12 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     if any(Cache(d.cache).fingerprint == cache.fingerprint for d in config.data):
         raise TrainingError(f"{run}: was trained on {cache.path}; expected another data set")
     net, classes = load_classifier(run)
-    other = Pool([(cache, folds)], classes)
-    shared = np.flatnonzero((other.labels * other.known).sum(axis=0) > 0)
+    every = Pool([(cache, folds)], classes)
+    shared = np.flatnonzero((every.labels * every.known).sum(axis=0) > 0)
     if not len(shared):
         raise TrainingError(f"{cache.path}: has no positive of any class of {run}")
     names = [classes[i] for i in shared]
+    other, own = Pool([(cache, folds)], names), Pool(select(config)["validation"], names)
     (part,) = other.parts
     rows = np.repeat(np.arange(len(other)), part.count)
     windows = np.concatenate(
@@ -49,22 +48,12 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     totals = np.zeros((len(other), len(classes)), dtype=np.float32)
     np.add.at(totals, rows, each)
     totals /= part.count[:, None]
-    said = Predicted(other, totals)
-    own_pool = Pool(select(config)["validation"], classes)
-    own = Predicted(own_pool, predict(net, inputs_of(config, own_pool), own_pool))
-    thresholds = choose_thresholds(
-        own_pool.labels[:, shared], own_pool.known[:, shared] > 0, own.probabilities[:, shared]
-    )
-    scores = score(
-        other.labels[:, shared],
-        other.known[:, shared] > 0,
-        said.probabilities[:, shared],
-        names,
-        thresholds,
+    scores = scored(
+        Predicted(own, predict(net, inputs_of(config, own), own)[:, shared]),
+        Predicted(other, totals[:, shared]),
     )
     result = {"figures": scores.figures(), **scores.to_dict()}
-    path = run / scores_name(cache)
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_scores(run / scores_name(cache), result)
     return result
 
 

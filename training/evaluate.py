@@ -13,7 +13,7 @@ from training.data import VALIDATION_FOLD, Cinc2017, load_cinc2017, load_lead_on
 from training.evaluation.challenge2017 import RecordVerdict, Score2017, record_features, score2017
 from training.evaluation.noise import add_noise
 from training.quiet_hours import quiet_hours
-from training.windows import cut
+from training.windows import prepared, probabilities
 
 SNR_DB = 12.0
 SHORTEST_S = 5.0
@@ -31,16 +31,17 @@ def ptbxl_scores(runtime: Runtime, data: Path) -> Scores:
     """Score PTB-XL fold 9 from lead I alone."""
     records = load_ptbxl(data, [VALIDATION_FOLD], runtime.bundle.classes)
     lead_one = records.leads[:, 0].astype(np.float32)
-    return Scores(records.labels, _probabilities(runtime, lead_one))
+    return Scores(records.labels, probabilities(runtime, lead_one))
 
 
-def noisy_scores(runtime: Runtime, data: Path, snr_db: float) -> Scores:
-    """Score PTB-XL fold 9 from lead I with wearable noise added (``evaluation.noise``)."""
-    records = load_ptbxl(data, [VALIDATION_FOLD], runtime.bundle.classes)
+def noisy_scores(
+    runtime: Runtime, data: Path, snr_db: float, labels: NDArray[np.float32]
+) -> Scores:
+    """Score PTB-XL fold 9, whose labels these are, with wearable noise added to lead I."""
     microvolts, rate = load_lead_one(data, VALIDATION_FOLD)
     noisy = add_noise(microvolts, rate, snr_db, seed=1).astype(np.float32)
     windows = np.stack([runtime.prepare(x, rate) for x in noisy])
-    return Scores(records.labels, _probabilities(runtime, windows))
+    return Scores(labels, probabilities(runtime, windows))
 
 
 def challenge_score(runtime: Runtime, data: Path) -> Score2017:
@@ -54,9 +55,7 @@ def challenge_score(runtime: Runtime, data: Path) -> Score2017:
         records = load_cinc2017(data, split)
         logits, record = [], []
         for i, x in enumerate(records.lead_one):
-            windows = np.stack(
-                [runtime.prepare(w, records.rate) for w in cut(x, records.rate, runtime)]
-            )
+            windows = prepared(x, records.rate, runtime)
             logits.append(runtime.infer(windows).logits)
             record += [i] * len(windows)
         features[split] = record_features(np.concatenate(logits), np.array(record))
@@ -70,11 +69,9 @@ def cinc_af_scores(runtime: Runtime, records: Cinc2017) -> tuple[list[bool], lis
     af = runtime.bundle.classes.index("AF")
     truth, score = [], []
     for signal, reference in zip(records.lead_one, records.reference, strict=True):
-        windows = np.stack(
-            [runtime.prepare(x, records.rate) for x in cut(signal, records.rate, runtime)]
-        )
+        windows = prepared(signal, records.rate, runtime)
         truth.append(reference == "A")
-        score.append(float(_probabilities(runtime, windows)[:, af].mean()))
+        score.append(float(probabilities(runtime, windows)[:, af].mean()))
     return truth, score
 
 
@@ -87,7 +84,7 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
     cinc = load_cinc2017(data, "test")
     truth, score = cinc_af_scores(runtime, cinc)
     clean = [i for i, r in enumerate(cinc.reference) if r != "~"]
-    noisy = noisy_scores(runtime, data, SNR_DB)
+    noisy = noisy_scores(runtime, data, SNR_DB, ptbxl.labels)
     challenge = challenge_score(runtime, data)
     reached = ptbxl.probabilities >= np.array(list(runtime.bundle.thresholds.values()))
     hits = (reached & (ptbxl.labels > 0)).sum(axis=0)
@@ -127,11 +124,3 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
 
 def _by_class(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float]:
     return {c: round(float(v), 3) for c, v in zip(classes, values, strict=True)}
-
-
-def _probabilities(runtime: Runtime, lead_one: NDArray[np.float32]) -> NDArray[np.float32]:
-    parts = [
-        runtime.infer(part).probabilities
-        for part in np.array_split(lead_one, max(1, len(lead_one) // 64))
-    ]
-    return np.concatenate(parts)

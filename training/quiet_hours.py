@@ -13,7 +13,7 @@ from models.runtime import Runtime
 from training.datasets.record import samples
 from training.evaluation.false_alarms import false_alarms
 from training.shards import read_shard
-from training.windows import cut
+from training.windows import prepared, probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ def quiet_hours(runtime: Runtime, data: Path) -> dict[str, object]:
     result: dict[str, object] = {}
     for name, stretches in (("mitdb", _mitdb(runtime, data)), ("lead1", _lead_one(runtime, data))):
         watched = list(stretches)
-        said = [_probabilities(runtime, s.windows) for s in watched]
+        said = [probabilities(runtime, s.windows) for s in watched]
         seconds = [s.seconds for s in watched]
         result[name] = {
             "hours": round(sum(seconds) / 3600, 2),
@@ -53,8 +53,8 @@ def _mitdb(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
     for header in sorted((data / "samples" / "mitdb").glob("*.hea")):
         recording = read_recording(header)
         signal = samples(recording)[0][0]
-        windows = [runtime.prepare(w, recording.rate) for w in cut(signal, recording.rate, runtime)]
-        yield _Stretch(np.stack(windows), len(signal) / recording.rate)
+        windows = prepared(signal, recording.rate, runtime)
+        yield _Stretch(windows, len(signal) / recording.rate)
 
 
 def _lead_one(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
@@ -63,8 +63,3 @@ def _lead_one(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
         windows = [(runtime.prepare(r.signal[0].astype(np.float32), r.rate), r) for r in some]
         seconds = sum(r.signal.shape[1] / r.rate for _, r in windows)
         yield _Stretch(np.stack([w for w, _ in windows]), seconds)
-
-
-def _probabilities(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    parts = np.array_split(windows, max(1, len(windows) // 64))
-    return np.concatenate([runtime.infer(part).probabilities for part in parts])

@@ -50,12 +50,16 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
         validation, test = (_predicted(config, run, kind) for kind in ("validation", "test"))
         scores = scored(validation, test)
         result = {"figures": scores.figures(), **scores.to_dict()}
-    path = run / SCORES
     result = {"fingerprints": [d["fingerprint"] for d in read_made(run)["data"]], **result}
+    write_scores(run / SCORES, result)
+    return result
+
+
+def write_scores(path: Path, result: dict[str, Any]) -> None:
+    """Keep figures as JSON; a file that is there is whole, whenever the writing is cut off."""
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)
-    return result
 
 
 class Predicted:
@@ -94,15 +98,19 @@ def inputs_of(config: RunConfig, pool: Pool) -> Any:
 
 
 def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:
-    pool = Pool(select(config)["test"], read_made(run)["classes"])
-    real, restored = _both(config, run, pool)
+    real = _complete(Pool(select(config)["test"], read_made(run)["classes"]))
+    net = RestoredLeads(run, config.lead, None, frozenset())
+    place = LEADS.index(config.lead)
+    restored = torch.cat(
+        [net.restore(x[:, place : place + 1]).cpu() for x in torch.split(real, _BATCH)]
+    )
     measured = quality(real.numpy(), restored.numpy(), LEADS, config.lead)
     result: dict[str, Any] = {
         "figures": {"mse": measured.mse, "correlation": measured.correlation},
         **measured.to_dict(),
     }
     if teacher is not None:
-        verdicts = _verdicts(config, run, teacher)
+        verdicts = _verdicts(config, teacher, real, restored)
         result["teacher"] = verdicts.to_dict()
         result["figures"] |= {
             "teacher_agreement": verdicts.agreement,
@@ -113,29 +121,29 @@ def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str
     return result
 
 
-def _both(config: RunConfig, run: Path, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Real and restored leads [records, 12, time] of the records that have all leads."""
-    net = RestoredLeads(run, config.lead, None, frozenset())
+def _complete(pool: Pool) -> Tensor:
+    """Real leads [records, 12, time] of the records that have all of them."""
     rows = np.flatnonzero(pool.complete)
-    real = pool.leads(rows, pool.windows(rows))
-    place = LEADS.index(config.lead)
-    restored = [net.restore(x[:, place : place + 1]).cpu() for x in torch.split(real, _BATCH)]
-    return real, torch.cat(restored)
+    return pool.leads(rows, pool.windows(rows))
 
 
-def _verdicts(config: RunConfig, run: Path, teacher: Path) -> Agreement:
-    """What a teacher says of real and of restored leads, at thresholds that validation chose."""
+def _verdicts(config: RunConfig, teacher: Path, real: Tensor, restored: Tensor) -> Agreement:
+    """What a teacher says of the test records' leads, at thresholds that validation chose."""
     net, classes = load_classifier(teacher)
-    said: dict[str, tuple[Pool, list[NDArray[np.float32]]]] = {}
-    for kind in ("validation", "test"):
-        pool = Pool(select(config)[kind], classes)
-        said[kind] = (pool, [_probabilities(net, leads) for leads in _both(config, run, pool)])
-    pool, (real, _) = said["validation"]
-    rows = pool.complete
-    thresholds = choose_thresholds(pool.labels[rows], pool.known[rows] > 0, real).f1
-    pool, (real, restored) = said["test"]
-    rows = pool.complete
-    return agreement(real, restored, thresholds, pool.labels[rows], pool.known[rows] > 0, classes)
+    pool, test = (Pool(select(config)[kind], classes) for kind in ("validation", "test"))
+    thresholds = choose_thresholds(
+        pool.labels[pool.complete],
+        pool.known[pool.complete] > 0,
+        _probabilities(net, _complete(pool)),
+    )
+    return agreement(
+        _probabilities(net, real),
+        _probabilities(net, restored),
+        thresholds.f1,
+        test.labels[test.complete],
+        test.known[test.complete] > 0,
+        classes,
+    )
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from models.runtime import Runtime
 
 HOP_S = 5.0
+_BATCH = 64
 
 
 def cut(signal: NDArray[np.float32], rate: float, runtime: Runtime) -> list[NDArray[np.float32]]:
@@ -17,3 +18,14 @@ def cut(signal: NDArray[np.float32], rate: float, runtime: Runtime) -> list[NDAr
     if starts[-1] + length < len(signal):
         starts.append(len(signal) - length)
     return [signal[at : at + length] for at in starts]
+
+
+def prepared(signal: NDArray[np.float32], rate: float, runtime: Runtime) -> NDArray[np.float32]:
+    """The windows of a recording [n] in µV as the graph wants them, float32 [windows, time]."""
+    return np.stack([runtime.prepare(x, rate) for x in cut(signal, rate, runtime)])
+
+
+def probabilities(runtime: Runtime, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Calibrated probabilities [windows, classes] of prepared windows, in batches."""
+    parts = np.array_split(windows, max(1, len(windows) // _BATCH))
+    return np.concatenate([runtime.infer(part).probabilities for part in parts])

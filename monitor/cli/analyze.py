@@ -1,6 +1,5 @@
 """``leadone analyze``: recordings through the same rings, analysis and model as live signals."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from models.bundle import DEFAULT, find_bundle
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
 from monitor.board import positives
+from monitor.cli.rows import print_row
 from monitor.cli.times import span
 from monitor.results import WindowResult
 from monitor.ring import Ring
@@ -105,7 +105,7 @@ def _print_json(record: str, result: WindowResult, thresholds: dict[str, float])
         "probabilities": {c: round(p, 5) for c, p in result.by_class.items()},
         "positive": positives(result, thresholds),
     }
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    print_row(row)
 
 
 def _print_line(_record: str, result: WindowResult, thresholds: dict[str, float]) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import json
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -32,6 +30,8 @@ from monitor import logs
 from monitor.cli.app import DEFAULT_CONFIG
 from monitor.cli.devices import RESTART, is_fresh
 from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.patient import require_patient
+from monitor.cli.rows import print_row
 from monitor.cli.strip import strip
 from monitor.cli.times import seconds, span
 from monitor.config import ConfigError, load_config
@@ -82,7 +82,7 @@ def scan(
     found = [s for s in seen.values() if everything or s.device is not None]
     if json_lines:
         for one in found:
-            _print(_sighting_json(one, whose))
+            print_row(_sighting_json(one, whose))
         return
     console = _console()
     if not console.is_terminal:
@@ -137,11 +137,7 @@ def pair(path: Path, address: str, patient: str, device: str | None, adapter: st
     """
     address = _address(address)
     config = load_config(path)
-    known = [p.id for p in config.patients]
-    if patient not in known:
-        raise CommandError(
-            f"--patient: {path} has no patient {patient!r}; it has {', '.join(known)}"
-        )
+    require_patient(config, path, patient)
     if device is not None:
         try:
             TypeAdapter(Identifier).validate_python(device)
@@ -427,7 +423,3 @@ def _sentence(text: str) -> str:
 
 def _console() -> Console:
     return Console(markup=False, highlight=False)
-
-
-def _print(row: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,7 +1,5 @@
 """``leadone devices``: how every device is."""
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from rich.table import Table
 from ingest.ble.device import by_kind
 from ingest.ble.link import Stage
 from ingest.chunk import Stream
+from monitor.cli.rows import print_row
 from monitor.cli.times import LAST_NS, iso, span
 from monitor.config import Config, load_config
 from monitor.storage.history import History
@@ -47,7 +46,7 @@ def show_devices(path: Path, *, json_lines: bool) -> None:
         rows = list(_rows(config, history, time.time_ns()))
     if json_lines:
         for row in rows:
-            _print(_row_json(row))
+            print_row(_row_json(row))
         return
     console = Console(markup=False, highlight=False)
     if not rows:
@@ -161,7 +160,3 @@ def _label(kind: str) -> str:
 def _age_s(last_ns: int) -> float:
     # Of a device whose clock is ahead, it is not negative.
     return max(time.time_ns() - last_ns, 0) / 1e9
-
-
-def _print(row: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

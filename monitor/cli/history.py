@@ -1,6 +1,5 @@
 """``leadone history``, ``episodes`` and ``alarms``: the database for people and for tools."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from models.bundle import Bundle
 from monitor import irregularity
 from monitor.board import likeliest_rhythm, positives
 from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.rows import print_row
 from monitor.cli.times import LAST_NS, iso, local, moment_ns, span
 from monitor.config import Config, load_config
 from monitor.results import WindowResult
@@ -53,9 +53,9 @@ def show_history(
         windows = history.windows(patient, since_ns, until_ns)
         if json_lines:
             for result in windows:
-                _print(_window_json(result, bundle))
+                print_row(_window_json(result, bundle))
             for gap in history.gaps(patient, since_ns, until_ns):
-                _print(_gap_json(gap))
+                print_row(_gap_json(gap))
             return
         rows = _rows(windows, since_ns, time.time_ns() if until is None else until_ns)
         gaps = list(history.gaps(patient, since_ns, until_ns))
@@ -88,7 +88,7 @@ def show_episodes(
         alarms = history.alarms(patient, since_ns, until_ns)
     if json_lines:
         for e in episodes:
-            _print(
+            print_row(
                 {
                     "class": _class(e),
                     "start": iso(e.start_ns),
@@ -132,7 +132,7 @@ def show_alarms(path: Path, patient: str | None, since: str, *, json_lines: bool
                 none = False
                 changes = history.changes(alarm.id)
                 if json_lines:
-                    _print(
+                    print_row(
                         {
                             "id": alarm.id,
                             "patient": alarm.patient,
@@ -270,7 +270,3 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 def _class(episode: Episode) -> str:
     return episode.condition.removeprefix("class:")
-
-
-def _print(row: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from ingest.recordings import read_recording
 from ingest.source import Source
 from models.bundle import Bundle
 from monitor import logs
-from monitor.cli.errors import CommandError
+from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
 from monitor.config import Config
 from monitor.service import serve, stop_on_signals
@@ -33,11 +33,7 @@ def replay_records(
         RecordingError: if a recording cannot be read or has no such lead.
     """
     config, bundle, _ = prepare(path)
-    known = [p.id for p in config.patients]
-    if patient not in known:
-        raise CommandError(
-            f"--patient: {path} has no patient {patient!r}; it has {', '.join(known)}"
-        )
+    require_patient(config, path, patient)
     for record in records:
         recording = read_recording(record)
         recording.lead_index(lead or recording.default_lead())

@@ -1,0 +1,19 @@
+"""Whom a command is about."""
+
+from pathlib import Path
+
+from monitor.cli.errors import CommandError
+from monitor.config import Config
+
+
+def require_patient(config: Config, path: Path, patient: str) -> None:
+    """Check that ``--patient`` names somebody whom the configuration at ``path`` has.
+
+    Raises:
+        CommandError: it does not; the message lists whom there is.
+    """
+    known = [p.id for p in config.patients]
+    if patient not in known:
+        raise CommandError(
+            f"--patient: {path} has no patient {patient!r}; it has {', '.join(known)}"
+        )
