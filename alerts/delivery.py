@@ -19,6 +19,7 @@ _WHAT_OF = {
     "rr": "irregular pulse, perhaps {} (RR intervals alone)",
     "device": "strap {} has been silent",
     "electrodes": "electrodes of strap {} off the skin",
+    "signal": "heart not to be read: signal of {} unusable",
     "battery": "battery of strap {} low",
 }
 

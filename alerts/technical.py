@@ -1,9 +1,10 @@
-"""When a device itself needs somebody: it is silent, off the skin, or its battery is low.
+"""When a device itself needs somebody: silent, off the skin, not to be read, or short of battery.
 
 As the engine of the heart's alarms it has no clock and does no input or output. Durations are taken
 from a clock that nobody sets; UTC only says when.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -17,14 +18,24 @@ SILENT_S = 120.0
 # Turning over in bed lifts an electrode for some seconds; sweat brings a dry one back in a minute.
 OFF_SKIN_S = 120.0
 
+# Who runs for ten minutes is not ill, and a strap that slips is noticed within that; but a heart of
+# which less than a quarter can be read for so long (a loose strap, a link that comes and goes, a
+# neighbour's mains hum) is not watched, and somebody must know.
+UNREAD_S = 600.0
+UNREAD_SHARE = 0.25
+
+# Most of a minute to be read again: one good window amid noise is no cure.
+READ_S = 60.0
+READ_SHARE = 0.75
+
 # An H10 lasts 400 hours: 15 % is two days of notice. What has risen to 20 % was changed or charged.
 LOW_BATTERY = 15
 GOOD_BATTERY = 20
 
-SILENT, OFF_SKIN, BATTERY = "device", "electrodes", "battery"
+SILENT, OFF_SKIN, UNREAD, BATTERY = "device", "electrodes", "signal", "battery"
 """The kinds of condition; what stands after the colon is the device."""
 
-_KINDS = (SILENT, OFF_SKIN, BATTERY)
+_KINDS = (SILENT, OFF_SKIN, UNREAD, BATTERY)
 _WET = "wet the electrodes, tighten the strap"
 
 
@@ -93,6 +104,8 @@ class DeviceWatch:
         self._new_id = new_id
         self._silent_since: Moment | None = None
         self._off_since: Moment | None = None
+        self._reading_since: Moment | None = None
+        self._read: deque[tuple[int, float]] = deque()
         self._reason = ""
         self._told: Moment | None = None
 
@@ -138,6 +151,49 @@ class DeviceWatch:
             return None
         why = f"electrodes off the skin: {_WET}"
         return self._raise(OFF_SKIN, Priority.MEDIUM, now, self._off_since, why)
+
+    def read(self, now: Moment, seconds: float) -> None:
+        """Take in a window that could be read.
+
+        Args:
+            now: the time.
+            seconds: how long it was; where it overlaps the one before, only what is new counts.
+        """
+        last_ns = self._read[-1][0] if self._read else now.steady_ns - round(seconds * 1e9)
+        self._read.append((now.steady_ns, min(seconds, (now.steady_ns - last_ns) / 1e9)))
+
+    def legible(self, now: Moment) -> Change | None:
+        """Look whether enough of the signal can be read; to be called again and again.
+
+        While the device is silent, or off the skin, that is what people are told, and not this.
+        """
+        while self._read and now.steady_ns - self._read[0][0] > UNREAD_S * 1e9:
+            self._read.popleft()
+        if UNREAD in self._active:
+            if self._seconds_read(now, READ_S) < READ_SHARE * READ_S:
+                return None
+            return self._over(UNREAD, now, "the signal can be read again")
+        if SILENT in self._active or OFF_SKIN in self._active:
+            self._reading_since = None
+            return None
+        if self._reading_since is None:
+            self._reading_since = now
+        since = self._reading_since
+        if now.since(since) < UNREAD_S * 1e9:
+            return None
+        share = self._seconds_read(now, UNREAD_S) / UNREAD_S
+        if share >= UNREAD_SHARE:
+            return None
+        self._reading_since = None
+        begun = Moment(now.utc_ns - round(UNREAD_S * 1e9), now.steady_ns - round(UNREAD_S * 1e9))
+        why = (
+            f"only {share:.0%} of the last {UNREAD_S / 60:.0f} minutes could be read as a heart: "
+            f"{_WET}, and bring it and the gateway nearer to each other"
+        )
+        return self._raise(UNREAD, Priority.MEDIUM, now, begun, why)
+
+    def _seconds_read(self, now: Moment, within_s: float) -> float:
+        return sum(s for at_ns, s in self._read if now.steady_ns - at_ns <= within_s * 1e9)
 
     def battery(self, now: Moment, percent: int) -> Change | None:
         """Take in what the device says of its battery."""

@@ -1,6 +1,7 @@
 """What every source yields: a run of lead-I samples with the time of the first."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ class Chunk:
         contact: whether the electrodes touch the skin, None where the device does not say.
         sequence: the device's own running number, None where it has none.
         gap_cause: why samples are missing before this chunk, where the source knows.
+        acknowledge: to be called on the event loop once the chunk is durable, or refused for good;
+            None where nobody waits for that.
     """
 
     stream: Stream
@@ -38,6 +41,7 @@ class Chunk:
     contact: bool | None = None
     sequence: int | None = None
     gap_cause: str | None = None
+    acknowledge: Callable[[], None] | None = field(default=None, repr=False)
 
     @property
     def end_ns(self) -> int:

@@ -51,6 +51,7 @@ class ReplaySource:
         if not 0 < chunk_s < float("inf"):
             raise ValueError(f"chunk_s is {chunk_s}; expected more than 0 s")
         self.name = f"replay:{recording.name}"
+        self.live = False
         self._recording = recording
         self._stream = stream
         self._lead = recording.lead_index(lead or recording.default_lead())

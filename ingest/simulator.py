@@ -180,6 +180,7 @@ class SimulatorSource:
         if not (math.isfinite(chunk_s) and round(chunk_s * rate) >= 1):
             raise ValueError(f"chunk_s must be at least one sample ({1 / rate:g} s), not {chunk_s}")
         self.name = f"simulator {stream}"
+        self.live = False
         self._stream = stream
         self._script = script
         self._rate = rate

@@ -15,9 +15,15 @@ class Source(Protocol):
     A source never blocks the event loop, and never skips or reorders what its device sent:
     what a consumer does not see as samples must show as a jump of ``Chunk.start_ns`` (or of
     ``RrIntervals.end_ns``).
+
+    Attributes:
+        name: for the log.
+        live: whether its devices go on sending whatever becomes of what they sent, so that nobody
+            gains by waiting; a recording is not live. A live source may have many streams.
     """
 
     name: str
+    live: bool
 
     def chunks(self) -> AsyncIterator[Chunk | RrIntervals]:
         """Yield chunks in the order in which the device sent them."""

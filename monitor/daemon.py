@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -15,15 +15,19 @@ from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from ingest.source import Source
 from monitor.analysis import Analyzer
+from monitor.handover import PATIENCE_S, attempt, tell
 from monitor.metrics import (
+    CHUNKS_FAILED,
     CHUNKS_REFUSED,
     RESULTS_REFUSED,
     SOURCE_FAILURES,
     WINDOW_QUEUE,
     WINDOWS_FAILED,
+    WINDOWS_SKIPPED,
 )
 from monitor.observe import observation
-from monitor.results import WindowResult
+from monitor.quality import Reason
+from monitor.results import WindowResult, unread
 from monitor.ring import Ring
 from monitor.rr import RrRing, RrWindow, is_possible, judge, start_ns
 from monitor.storage.records import Record
@@ -32,19 +36,21 @@ from monitor.window import Gap, Window
 
 _log = structlog.get_logger()
 
-_Told = TypeVar("_Told")
-
-# Windows that wait for inference. When it is full a source waits with its next chunk: what came
-# before is durable already, and what comes next waits in the device, the broker or the file.
+# Windows that wait for inference. When it is full a recording waits with its next chunk. A device
+# does not wait: the window that has waited longest is stored as skipped instead, since the newest
+# say most of whether somebody needs help. Raw segments are never what gives way.
 _WINDOWS_WAITING = 512
+
+# Chunks of live sources that are being stored and cut side by side, so that hundreds of devices
+# share a commit; beyond it a source waits with its next one.
+_CHUNKS_UNDER_WAY = 256
 
 # A batch shares the fixed cost of one inference; beyond this it gains nothing more.
 _BATCH = 8
 
-# While the database is away hearts are watched all the same: after this long a record is left to
+# While the database is away hearts are watched all the same: after PATIENCE_S a record is left to
 # the writer, which keeps it and tries on, and the next step is taken. So many records may wait so;
 # beyond that sources wait too, since raw segments are never dropped.
-_PATIENCE_S = 5.0
 _MOST_UNSTORED = 20_000
 
 # Between two runs less than this is no time without a watch, only a rounding of time stamps.
@@ -96,7 +102,8 @@ class Daemon:
         self._rr_rings: dict[Stream, RrRing] = {}
         self._windows: asyncio.Queue[Window] = asyncio.Queue(_WINDOWS_WAITING)
         self._taking: set[asyncio.Task[None]] = set()
-        self._storing: set[asyncio.Task[None]] = set()
+        self._last_of: dict[Stream, asyncio.Task[None]] = {}
+        self._storing: set[asyncio.Task[bool]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
 
     async def run(
@@ -159,7 +166,10 @@ class Daemon:
                 async with aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
                         delay = _FIRST_RETRY_S
-                        await self._whole(self._take(chunk))
+                        if source.live:
+                            await self._beside(chunk)
+                        else:
+                            await self._whole(self._take(chunk, live=False))
             except Exception:  # noqa: BLE001 - whatever a device or driver does
                 SOURCE_FAILURES.labels(source.name).inc()
                 _log.exception("source failed", source=source.name, retry_s=delay)
@@ -171,12 +181,33 @@ class Daemon:
 
     async def _whole(self, step: Coroutine[Any, Any, None]) -> None:
         """Do a step of one chunk; stopping must not tear one that has begun."""
+        await asyncio.shield(self._begin(step))
+
+    def _begin(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         taking = asyncio.create_task(step)
         self._taking.add(taking)
         taking.add_done_callback(self._taking.discard)
-        await asyncio.shield(taking)
+        return taking
 
-    async def _take(self, chunk: Chunk | RrIntervals) -> None:
+    async def _beside(self, chunk: Chunk | RrIntervals) -> None:
+        """Take a chunk beside those of other streams, and after those of its own."""
+        while len(self._taking) >= _CHUNKS_UNDER_WAY:
+            await asyncio.wait(self._taking, return_when=asyncio.FIRST_COMPLETED)
+        before = self._last_of.get(chunk.stream)
+        self._last_of[chunk.stream] = self._begin(self._take_after(before, chunk))
+
+    async def _take_after(
+        self, before: asyncio.Task[None] | None, chunk: Chunk | RrIntervals
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        try:
+            await self._take(chunk, live=True)
+        except Exception:  # noqa: BLE001 - one bad chunk must not end the watch of the others
+            CHUNKS_FAILED.inc()
+            _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
+
+    async def _take(self, chunk: Chunk | RrIntervals, *, live: bool) -> None:
         """Make a chunk durable, then cut it."""
         if isinstance(chunk, RrIntervals) and not is_possible(chunk):
             CHUNKS_REFUSED.inc()
@@ -186,10 +217,11 @@ class Daemon:
                 reason=f"expected intervals over 0 and under 64 s, of {len(chunk.rr_s)}",
             )
             return
-        await self._store(CHUNKS_REFUSED, chunk.stream, chunk)
-        await self._cut(chunk)
+        acknowledge = chunk.acknowledge if isinstance(chunk, Chunk) else None
+        await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
+        await self._cut(chunk, live=live)
 
-    async def _cut(self, chunk: Chunk | RrIntervals) -> None:
+    async def _cut(self, chunk: Chunk | RrIntervals, *, live: bool = False) -> None:
         ended_ns = self._ended.pop(chunk.stream, None)
         begun_ns = _start_ns(chunk)
         if ended_ns is not None and begun_ns - ended_ns > _UNWATCHED_NS:
@@ -197,9 +229,9 @@ class Daemon:
         if isinstance(chunk, RrIntervals):
             await self._cut_rr(chunk)
         else:
-            await self._cut_ecg(chunk)
+            await self._cut_ecg(chunk, live=live)
 
-    async def _cut_ecg(self, chunk: Chunk) -> None:
+    async def _cut_ecg(self, chunk: Chunk, *, live: bool) -> None:
         ring = self._rings.get(chunk.stream)
         if ring is None:
             ring = Ring(chunk.stream, length_s=self._length_s, hop_s=self._hop_s)
@@ -208,8 +240,18 @@ class Daemon:
         for gap in cut.gaps:
             await self._record_gap(gap)
         for window in cut.windows:
+            while live and self._windows.full():
+                await self._skip(self._windows.get_nowait())
             await self._windows.put(window)
             WINDOW_QUEUE.set(self._windows.qsize())
+
+    async def _skip(self, window: Window) -> None:
+        """Store a window that nobody has the time to read."""
+        try:
+            WINDOWS_SKIPPED.inc()
+            await self._conclude(unread(window, Reason.SKIPPED))
+        finally:
+            self._windows.task_done()
 
     async def _cut_rr(self, packet: RrIntervals) -> None:
         ring = self._rr_rings.get(packet.stream)
@@ -236,23 +278,32 @@ class Daemon:
         _log.warning("gap", stream=str(gap.stream), cause=gap.cause, seconds=seconds)
         await self._store(RESULTS_REFUSED, gap.stream, gap)
 
-    async def _store(self, refused: Counter, stream: Stream, *records: Record) -> None:
-        """Make records durable, or leave them to the writer if the database is away."""
-        storing = asyncio.create_task(self._attempt(refused, stream, records))
+    async def _store(
+        self,
+        refused: Counter,
+        stream: Stream,
+        *records: Record,
+        settled: Callable[[], None] | None = None,
+    ) -> None:
+        """Make records durable, or leave them to the writer if the database is away.
+
+        Args:
+            refused: counts those that the database refuses.
+            stream: whose they are.
+            records: stored as one.
+            settled: called once they are durable, however late, or refused for good.
+        """
+        storing = asyncio.create_task(attempt(self._writer, refused, records, stream=str(stream)))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
-        patience_s: float | None = _PATIENCE_S if self._writer.healthy else 0.0
+        if settled is not None:
+            storing.add_done_callback(
+                lambda done: settled() if not done.cancelled() and done.result() else None
+            )
+        patience_s: float | None = PATIENCE_S if self._writer.healthy else 0.0
         if len(self._storing) > _MOST_UNSTORED:
             patience_s = None
         await asyncio.wait({storing}, timeout=patience_s)
-
-    async def _attempt(self, refused: Counter, stream: Stream, records: tuple[Record, ...]) -> None:
-        try:
-            await self._writer.store(*records)
-        except Exception:  # noqa: BLE001 - whatever the database says
-            refused.inc(len(records))
-            kinds = ", ".join(type(record).__name__ for record in records)
-            _log.exception("not stored", stream=str(stream), records=kinds)
 
     async def _analyze(self) -> None:
         loop = asyncio.get_running_loop()
@@ -285,11 +336,9 @@ class Daemon:
             _failed("alarms failed", result)
         await self._store(RESULTS_REFUSED, result.stream, result, *changes)
         # An alarm is told even if it could not be stored: silence would be the worse failure.
-        for tell_result in self._on_result:
-            _tell(tell_result, result)
+        tell(self._on_result, result)
         for change in changes:
-            for tell_change in self._on_change:
-                _tell(tell_change, change)
+            tell(self._on_change, change)
 
 
 def _start_ns(chunk: Chunk | RrIntervals) -> int:
@@ -300,11 +349,3 @@ def _failed(event: str, window: Window | RrWindow | WindowResult) -> None:
     """Log the exception that a window led to, and count it."""
     WINDOWS_FAILED.inc()
     _log.exception(event, stream=str(window.stream), start_ns=window.start_ns)
-
-
-def _tell(listener: Callable[[_Told], None], told: _Told) -> None:
-    """Call a listener; one that fails keeps nobody else from being told, nor ends the watch."""
-    try:
-        listener(told)
-    except Exception:  # noqa: BLE001 - whatever a dashboard or a channel does
-        _log.exception("not told", to=getattr(listener, "__qualname__", repr(listener)))

@@ -17,6 +17,10 @@ CHUNKS_REFUSED = Counter("leadone_chunks_refused", "Chunks that could not be mad
 RESULTS_REFUSED = Counter("leadone_results_refused", "Results or gaps that could not be stored")
 SOURCE_FAILURES = Counter("leadone_source_failures", "Times a source failed", ["source"])
 WINDOWS_FAILED = Counter("leadone_windows_failed", "Windows whose analysis failed")
+WINDOWS_SKIPPED = Counter(
+    "leadone_windows_skipped", "Windows stored unread because inference could not keep up"
+)
+CHUNKS_FAILED = Counter("leadone_chunks_failed", "Stored chunks that could not be cut into windows")
 WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
 RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
 STRAP_CONNECTED = Gauge(

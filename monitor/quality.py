@@ -44,6 +44,8 @@ class Reason(StrEnum):
     NOISY = "noisy"
     CONTACT = "contact"
     GAP = "gap"
+    SKIPPED = "skipped"
+    """Nobody looked: the gateway had no time."""
 
 
 @dataclass(frozen=True, slots=True)

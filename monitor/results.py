@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.chunk import Stream
-from monitor.quality import Grade
+from monitor.quality import Grade, Quality, Reason
+from monitor.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,18 @@ class WindowResult:
         if self.model is None or self.probabilities is None:
             return {}
         return dict(zip(self.model.classes, self.probabilities.tolist(), strict=True))
+
+
+def unread(window: Window, reason: Reason) -> WindowResult:
+    """The result of a window that nothing can be said of, with the reason."""
+    return WindowResult(
+        stream=window.stream,
+        start_ns=window.start_ns,
+        duration_s=window.duration_s,
+        grade=Grade(Quality.BAD, (reason,)),
+        heart_rate=None,
+        longest_rr_s=None,
+        r_peaks_s=np.empty(0),
+        model=None,
+        probabilities=None,
+    )

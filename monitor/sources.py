@@ -41,6 +41,7 @@ class Playlist:
         self, records: Sequence[Path], stream: Stream, *, lead: str | None, speed: float
     ) -> None:
         self.name = f"replay {stream}"
+        self.live = False
         self._records = records
         self._stream = stream
         self._lead = lead

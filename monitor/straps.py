@@ -17,10 +17,11 @@ from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical, 
 from ingest.chunk import Stream
 from ingest.source import Source
 from monitor.config import Config, ConfigError
-from monitor.metrics import STRAP_BATTERY, STRAP_CONNECTED
+from monitor.handover import PATIENCE_S, attempt, tell
+from monitor.metrics import RESULTS_REFUSED, STRAP_BATTERY, STRAP_CONNECTED
 from monitor.quality import Reason
 from monitor.results import WindowResult
-from monitor.storage.records import Record, Strap, StrapState
+from monitor.storage.records import Strap, StrapState
 from monitor.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ _CONNECTED = ("settings", "starting", _STREAMING)
 
 # How often the alarms are looked at, and a state that changed is stored.
 _LOOK_S = 1.0
-
-# An alarm that the database does not take is told all the same, after this long.
-_PATIENCE_S = 5.0
 
 # A bluetoothd that is not there may be started at any time; there is no need to be quick.
 _AGENT_AGAIN_S = 10.0
@@ -173,7 +171,7 @@ class Straps:
         return sources
 
     def result(self, result: WindowResult) -> None:
-        """Look at a window for electrodes that are off the skin."""
+        """Look whether a window can be read, and whether its electrodes are off the skin."""
         watched = self._of.get(result.stream)
         if watched is None:
             return
@@ -181,7 +179,10 @@ class Straps:
         touches = True if result.grade.good else None
         if not off.isdisjoint(result.grade.reasons):
             touches = False
-        self._changed(watched.alarms.skin(self._moment(), touches))
+        now = self._moment()
+        if result.grade.good:
+            watched.alarms.read(now, result.duration_s)
+        self._changed(watched.alarms.skin(now, touches))
 
     async def run(
         self, writer: Writer, stop: asyncio.Event, on_change: Sequence[Callable[[Change], None]]
@@ -266,6 +267,7 @@ class Straps:
         if state.cause is not None:
             why = f"{state.cause}: {state.advice}"
         self._changed(watched.alarms.link(now, streaming=state.stage == _STREAMING, why=why))
+        self._changed(watched.alarms.legible(now))
         if state.battery is not None and state.stream in self._heard_battery:
             self._changed(watched.alarms.battery(now, state.battery))
 
@@ -287,7 +289,9 @@ class Straps:
             return None
         for watched in new:
             watched.stored = watched.state
-        task = asyncio.create_task(_store(writer, *(watched.state for watched in new)))
+        task = asyncio.create_task(
+            attempt(writer, RESULTS_REFUSED, [watched.state for watched in new])
+        )
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
         return task
@@ -323,21 +327,11 @@ def _stopped(state: StrapState, now_ns: int) -> StrapState:
 async def _store_and_tell(
     writer: Writer, change: Change, on_change: Sequence[Callable[[Change], None]]
 ) -> None:
-    storing = asyncio.create_task(_store(writer, change))
+    storing = asyncio.create_task(
+        attempt(writer, RESULTS_REFUSED, [change], patient=change.alarm.patient)
+    )
     # An alarm is told even if it could not be stored: silence would be the worse failure.
-    await asyncio.wait({storing}, timeout=_PATIENCE_S if writer.healthy else 0.0)
+    await asyncio.wait({storing}, timeout=PATIENCE_S if writer.healthy else 0.0)
     if not is_update(change):
-        for tell in on_change:
-            try:
-                tell(change)
-            except Exception:  # noqa: BLE001 - whatever a dashboard or a channel does
-                _log.exception("not told", to=getattr(tell, "__qualname__", repr(tell)))
+        tell(on_change, change)
     await storing
-
-
-async def _store(writer: Writer, *records: Record) -> None:
-    try:
-        await writer.store(*records)
-    except Exception:  # noqa: BLE001 - whatever the database says
-        kinds = ", ".join(type(record).__name__ for record in records)
-        _log.exception("not stored", records=kinds)

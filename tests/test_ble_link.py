@@ -14,9 +14,10 @@ from bluez.clock import Clock, RealClock, SteppedClock
 from bluez.ecg import synthetic
 from bluez.h10 import H10
 from bluez.service import Bluez
+from bluez.timing import QUICK
 
 from ingest.ble.agent import agent
-from ingest.ble.link import Adapter, Stage, Timing
+from ingest.ble.link import Adapter, Stage
 from ingest.ble.polar import PolarH10
 from ingest.ble.source import BleSource, StrapState
 from ingest.ble.trouble import Kind
@@ -26,16 +27,6 @@ from monitor.ring import Ring
 pytest_plugins = ["bluez.fixtures"]
 
 STREAM = Stream("grandpa", "h10")
-QUICK = Timing(
-    search=0.5,
-    connect=3.0,
-    settings=1.0,
-    start=1.0,
-    silence=1.5,
-    stop=0.5,
-    first_pause=0.02,
-    longest_pause=0.1,
-)
 
 
 class Watch:
@@ -112,6 +103,27 @@ def stored(watch: Watch) -> tuple[np.ndarray, np.ndarray]:
         for c in watch.chunks
     ]
     return np.concatenate(at), np.concatenate([c.microvolts for c in watch.chunks])
+
+
+async def test_a_user_who_may_not_use_bluetooth_is_told_so(
+    clock: Clock, bleak_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bluez.fixtures import close_bleak
+
+    bus = PrivateBus(denied=True)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)
+    service = Bluez(bus.address, clock, ("hci0",))
+    await service.start()
+    try:
+        async with watching(clock) as watch:
+            await watch.until(lambda: watch.troubles)
+        wrong = next(s.status.trouble for s in watch.states if s.status.trouble is not None)
+        assert wrong.cause == "not allowed to use bluetooth"
+        assert "usermod -aG bluetooth" in wrong.advice
+    finally:
+        await service.stop()
+        await close_bleak()
+        bus.close()
 
 
 async def test_samples_come_through_as_they_were_made(bluez: Bluez, clock: Clock) -> None:

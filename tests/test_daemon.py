@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +48,7 @@ from monitor import daemon as daemon_module
 from monitor.analysis import Analyzer
 from monitor.config import Config
 from monitor.daemon import Daemon
+from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.resume import backlog, restore
 from monitor.ring import Ring
@@ -204,6 +207,7 @@ async def test_stop_loses_nothing_that_is_in_flight(url: str, runtime: Runtime) 
         """Keeps what the source gave, whether or not the daemon took it."""
 
         name = "noted"
+        live = False
         given = 0
 
         async def chunks(self) -> Any:
@@ -228,6 +232,7 @@ async def test_stop_loses_nothing_that_is_in_flight(url: str, runtime: Runtime) 
 async def test_stop_during_an_endless_wait_for_chunks(url: str) -> None:
     class Silent:
         name = "silent"
+        live = False
         closed = False
 
         async def chunks(self) -> Any:
@@ -264,6 +269,67 @@ async def test_the_path_waits_rather_than_growing(
     assert len(windows(url)) == 119
     # At most the queue, and the window for which there was no room, at 5 s each.
     assert max(ahead) <= 5 * (4 + 1 + 1)
+
+
+async def test_live_devices_do_not_wait_for_a_slow_network(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raw segments are all stored at once; of the windows the oldest are stored unread."""
+    monkeypatch.setattr(daemon_module, "_WINDOWS_WAITING", 4)
+    go_on = threading.Event()
+
+    class Stuck(FakeAnalyzer):
+        def analyze(self, windows: Any) -> list[WindowResult]:
+            go_on.wait(20)
+            return super().analyze(windows)
+
+    before = metric("windows_skipped")
+    streams = [STREAM, Stream("boris", "strap"), Stream("clara", "strap")]
+    chunks = [ramp(n, 1, stream=stream) for n in range(200) for stream in streams]
+    running = asyncio.create_task(run(watch(url, Told(chunks, live=True), analyzer=Stuck())))
+    try:
+        await until(lambda: sum(len(segments(url, s.patient)) for s in streams) == 600)
+    finally:
+        go_on.set()
+    await running
+    for stream in streams:
+        found = windows(url, stream.patient)
+        assert starts(found) == [*range(0, 191, 5)]
+        skipped = [w for w in found if w.grade.reasons == (Reason.SKIPPED,)]
+        assert len(found) - len(skipped) <= 8
+        assert found[-1].grade.good
+    assert metric("windows_skipped") - before == 3 * 39 - sum(
+        w.grade.reasons != (Reason.SKIPPED,) for s in streams for w in windows(url, s.patient)
+    )
+    assert check(url) == []
+
+
+async def test_a_chunk_is_acknowledged_when_it_is_durable(url: str) -> None:
+    stored_then: list[int] = []
+    chunks = [
+        replace(chunk, acknowledge=lambda: stored_then.append(len(segments(url))))
+        for chunk in seconds(*range(5))
+    ]
+    # The last one is delivered again.
+    await run(watch(url, Told([*chunks, chunks[-1]], live=True)))
+    assert stored_then == [1, 2, 3, 4, 5, 5]
+
+
+async def test_what_the_writer_gave_up_is_not_acknowledged(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.05)
+    acknowledged: list[int] = []
+    chunk = replace(ramp(0, 1), acknowledge=lambda: acknowledged.append(1))
+    daemon = watch(url, Told([chunk], live=True))
+    monkeypatch.setattr(
+        daemon._writer, "stop", functools.partial(daemon._writer.stop, timeout_s=0.2)
+    )
+    with locked(url):
+        await run(daemon)
+    assert segments(url) == []
+    assert acknowledged == []
 
 
 # --- what fails, fails alone
@@ -368,7 +434,7 @@ async def test_a_database_that_is_away_stops_no_watch(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
     monkeypatch.setattr(writer_module, "_LAST_RETRY_S", 0.1)
-    monkeypatch.setattr(daemon_module, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.2)
     told: list[WindowResult] = []
     changes: list[Change] = []
     source = Told(seconds(*range(200)))

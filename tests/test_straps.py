@@ -20,6 +20,7 @@ from bluez.ecg import synthetic
 from bluez.h10 import H10
 from bluez.service import Bluez
 from bluez.strap import Strap as HeartRateStrap
+from bluez.timing import QUICK
 from program import Program, write_config
 from prometheus_client import REGISTRY
 from sqlalchemy.exc import IntegrityError
@@ -40,7 +41,6 @@ from watching import (
 from alerts.conditions import Alarm, Change, Observation, State
 from alerts.engine import Engine
 from alerts.policy import Policy
-from ingest.ble.link import Timing
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from models.bundle import DEFAULT, find_bundle
@@ -60,16 +60,6 @@ ADDRESS = "A0:9E:1A:00:00:01"
 H10_STREAM = Stream("anna", "h10")
 PAIRED = Strap(H10_STREAM, ADDRESS, "polar_h10", None, T0)
 PULSE = Strap(Stream("anna", "tickr"), "C0:00:00:00:00:01", "heart_rate", None, T0)
-QUICK = Timing(
-    search=0.5,
-    connect=3.0,
-    settings=1.0,
-    start=1.0,
-    silence=1.5,
-    stop=0.5,
-    first_pause=0.02,
-    longest_pause=0.1,
-)
 
 
 @pytest.fixture
@@ -144,6 +134,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(straps_module, "_AGENT_AGAIN_S", 0.05)
     monkeypatch.setattr("alerts.technical.SILENT_S", 20.0)
     monkeypatch.setattr("alerts.technical.OFF_SKIN_S", 20.0)
+    monkeypatch.setattr("alerts.technical.UNREAD_S", 60.0)
 
 
 @contextlib.asynccontextmanager
@@ -251,6 +242,31 @@ async def test_electrodes_off_and_an_empty_battery(bluez: Bluez, url: str, quick
         h10.battery = 90
         await until(lambda: ("battery:h10", State.ENDED) in service.technical)
     assert len(service.technical) == 4
+
+
+async def test_a_strap_that_sends_noise_is_told_of(bluez: Bluez, url: str, quick: None) -> None:
+    noise = np.random.default_rng(1).normal(0, 800, 30 * 130).astype(np.float32)
+    bluez.add(H10(noise))
+    store(url, PAIRED)
+    async with serving(url) as service:
+        await until(lambda: service.technical == [("signal:h10", State.ACTIVE)])
+    (raised,) = service.changes
+    assert "could be read as a heart" in raised.reason
+    assert not any(w.grade.good for w in windows(url))
+
+
+async def test_a_link_that_comes_and_goes_is_told_of(bluez: Bluez, url: str, quick: None) -> None:
+    h10 = bluez.add(H10(synthetic()))
+    store(url, PAIRED)
+    async with serving(url) as service:
+        async with asyncio.timeout(30):
+            while not service.technical:
+                await until(lambda: h10.connected)
+                # Four seconds of the strap's time: never a whole window.
+                await asyncio.sleep(0.2)
+                h10.lose_link()
+        assert ("signal:h10", State.ACTIVE) in service.technical
+        assert ("device:h10", State.ACTIVE) not in service.technical
 
 
 async def test_two_straps_one_without_ecg_one_that_wants_a_bond(

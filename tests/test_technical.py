@@ -138,6 +138,54 @@ def test_time_in_which_the_device_is_silent_is_none_off_the_skin() -> None:
     assert device.skin(at(130), False) is None
 
 
+def readings(device: DeviceWatch, start: int, end: int, every: int) -> list[Change]:
+    """A look every second in ``[start, end)``, and a readable window of 10 s now and then."""
+    changes = []
+    for s in range(start, end):
+        if (s - start) % every == every - 1:
+            device.read(at(s), 10.0)
+        changes.append(device.legible(at(s)))
+    return [change for change in changes if change is not None]
+
+
+def test_a_heart_that_is_hardly_ever_read_is_told_once_until_it_is_read_again() -> None:
+    device = watch()
+    # 10 s in 50 are a fifth of the time.
+    (raised,) = readings(device, 0, 4000, 50)
+    assert raised.alarm == Alarm("id1", "anna", "signal:h10", Priority.MEDIUM, T0, T0 + 600 * S)
+    assert raised.reason.startswith("h10: only 20% of the last 10 minutes could be read")
+    # The window at 3999 s tells 10 s, and each after it, every 5 s, what is new: 45 s of the last 60
+    # are read after the seventh.
+    (ended,) = readings(device, 4000, 5000, 5)
+    assert (ended.alarm.id, ended.state) == ("id1", State.ENDED)
+    assert ended.at_ns == T0 + 4034 * S
+
+
+def test_a_heart_that_is_read_a_third_of_the_time_is_watched() -> None:
+    assert readings(watch(), 0, 4000, 30) == []
+
+
+def test_what_cannot_be_read_is_not_told_beside_silence_or_bare_electrodes() -> None:
+    device = watch()
+    assert len(silence(device, 0, 130)) == 1
+    assert readings(device, 130, 2000, 5000) == []
+    assert device.link(at(2000), streaming=True, why="") is not None
+    # Ten minutes from when samples flow again, not from when they stopped.
+    (raised,) = readings(device, 2000, 4000, 5000)
+    assert raised.at_ns == T0 + 2600 * S
+    off = watch()
+    assert [off.skin(at(s), False) for s in (0, 120)][1] is not None
+    assert readings(off, 120, 2000, 5000) == []
+
+
+def test_after_a_restart_it_is_over_only_when_the_heart_is_read() -> None:
+    (raised,) = readings(watch(), 0, 700, 5000)
+    later = watch(raised.alarm)
+    assert readings(later, 1000, 3000, 5000) == []
+    (ended,) = readings(later, 3000, 3100, 5)
+    assert ended.alarm.id == raised.alarm.id
+
+
 def test_a_battery_at_the_limit_raises_one_alarm() -> None:
     device = watch()
     assert device.battery(at(0), 16) is None
@@ -174,6 +222,6 @@ def test_which_alarms_are_technical() -> None:
 
     hearts = ("class:AF", "rr:AF", "rate:high", "pause", "class:device")
     assert not any(is_technical(alarm(condition)) for condition in hearts)
-    devices = ("device:h10", "electrodes:h10", "battery:h10")
+    devices = ("device:h10", "electrodes:h10", "signal:h10", "battery:h10")
     assert all(is_technical(alarm(condition)) for condition in devices)
     assert {device_of(alarm(condition)) for condition in devices} == {"h10"}

@@ -45,8 +45,11 @@ class Told:
     Opened again after an exception, it goes on behind it, as a device does that fell silent.
     """
 
-    def __init__(self, items: Iterable[Chunk | Exception], name: str = "told") -> None:
+    def __init__(
+        self, items: Iterable[Chunk | Exception], name: str = "told", *, live: bool = False
+    ) -> None:
         self.name = name
+        self.live = live
         self._items = iter(items)
         self.given: list[Chunk] = []
         self.opened = 0

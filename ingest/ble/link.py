@@ -156,9 +156,9 @@ class Link:
 
     async def _session(self) -> Trouble:
         """Search, connect and stream; what ended it."""
+        lost = asyncio.Event()
         try:
             async with contextlib.AsyncExitStack() as stack:
-                lost = asyncio.Event()
                 client = await self._connect(stack, lost)
                 if client is None:
                     return NOT_SEEN
@@ -172,6 +172,12 @@ class Link:
                     await device.start(client, self._take)
                 return await self._listen(lost)
         except _EXPECTED as error:
+            # Samples may flow before the last of what starts them is done; a link lost between the
+            # two is no refusal, whatever BlueZ calls it.
+            if self._status.stage is Stage.STREAMING and (
+                lost.is_set() or isinstance(error, BleakError)
+            ):
+                return LOST
             return trouble(error, self._status.stage.value)
 
     async def _connect(

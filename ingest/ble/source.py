@@ -77,6 +77,7 @@ class BleSource:
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.name = f"{device.kind} {stream}"
+        self.live = True
         self._stream = stream
         self._device = device
         self._on_state = on_state

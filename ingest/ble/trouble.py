@@ -29,6 +29,7 @@ _BOND = (
 # A cause is stored with its gap, whose columns are 255 characters wide.
 _LONGEST = 200
 
+_DENIED = "org.freedesktop.DBus.Error.AccessDenied"
 _NO_SERVICE = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected")
 
 
@@ -74,6 +75,11 @@ _AWAY = Trouble(
     "bluetooth service away",
     "the Bluetooth service does not answer: systemctl restart bluetooth",
 )
+_NOT_ALLOWED = Trouble(
+    Kind.NO_BLUETOOTH,
+    "not allowed to use bluetooth",
+    "sudo usermod -aG bluetooth leadone, then: sudo systemctl restart leadone",
+)
 _OFF = Trouble(Kind.NO_BLUETOOTH, "bluetooth is off", "switch it on: bluetoothctl power on")
 _REFUSED = Trouble(
     Kind.REFUSED,
@@ -97,6 +103,8 @@ def trouble(error: BaseException, stage: str) -> Trouble:
         found = Trouble(Kind.DEVICE, f"{stage}: strap refused", str(error))
     elif isinstance(error, BleakBluetoothNotAvailableError):
         found = _no_bluetooth(error)
+    elif _DENIED in text:
+        found = _NOT_ALLOWED
     elif isinstance(error, BleakError) and any(word in text.lower() for word in _BOND):
         found = Trouble(Kind.BOND, f"{stage}: strap wants to be paired", _PAIR)
     elif isinstance(error, TimeoutError):

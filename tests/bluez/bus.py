@@ -23,8 +23,16 @@ _CONFIG = """\
     <allow eavesdrop="true"/>
     <allow own="*"/>
   </policy>
+  {denied}
 </busconfig>
 """
+
+
+# Only calls: the service itself is to answer others.
+_DENIED = """\
+<policy context="mandatory">
+    <deny send_destination="org.bluez" send_type="method_call"/>
+  </policy>"""
 
 
 def installed() -> bool:
@@ -32,13 +40,18 @@ def installed() -> bool:
 
 
 class PrivateBus:
-    """A running dbus-daemon; ``address`` goes into DBUS_SYSTEM_BUS_ADDRESS."""
+    """A running dbus-daemon; ``address`` goes into DBUS_SYSTEM_BUS_ADDRESS.
 
-    def __init__(self) -> None:
+    Args:
+        denied: nobody may call BlueZ, as a user who is not in its group.
+    """
+
+    def __init__(self, *, denied: bool = False) -> None:
         # Not pytest's own temporary folder: a socket's path may have 107 bytes.
         self._home = Path(tempfile.mkdtemp(prefix="leadone-bus-"))
         config = self._home / "bus.conf"
-        config.write_text(_CONFIG.format(socket=self._home / "socket"))
+        policy = _DENIED if denied else ""
+        config.write_text(_CONFIG.format(socket=self._home / "socket", denied=policy))
         self._process = subprocess.Popen(
             [
                 "dbus-daemon",
