@@ -1,0 +1,1 @@
+"""ECG that devices send through an MQTT broker."""
