@@ -1,0 +1,1 @@
+"""What the daemon tells the house over MQTT: states, alarms, Home Assistant discovery."""
