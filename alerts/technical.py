@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from alerts.conditions import Alarm, Change, Priority, State
+from alerts.conditions import Alarm, Change, State
+from alerts.priorities import priority_of
 
 # A strap that is put on anew, or whose bluetoothd restarts, streams again within a minute; what
 # lasts longer needs hands.
@@ -132,7 +133,7 @@ class DeviceWatch:
             return None
         if SILENT not in self._active:
             self._reason, self._told = why, now
-            return self._raise(SILENT, Priority.MEDIUM, now, self._silent_since, why)
+            return self._raise(SILENT, now, self._silent_since, why)
         return self._update(now, why)
 
     def skin(self, now: Moment, touches: bool | None) -> Change | None:
@@ -150,7 +151,7 @@ class DeviceWatch:
         if OFF_SKIN in self._active or now.since(self._off_since) < OFF_SKIN_S * 1e9:
             return None
         why = f"electrodes off the skin: {_WET}"
-        return self._raise(OFF_SKIN, Priority.MEDIUM, now, self._off_since, why)
+        return self._raise(OFF_SKIN, now, self._off_since, why)
 
     def read(self, now: Moment, seconds: float) -> None:
         """Take in a window that could be read.
@@ -190,7 +191,7 @@ class DeviceWatch:
             f"only {share:.0%} of the last {UNREAD_S / 60:.0f} minutes could be read as a heart: "
             f"{_WET}, and bring it and the gateway nearer to each other"
         )
-        return self._raise(UNREAD, Priority.MEDIUM, now, begun, why)
+        return self._raise(UNREAD, now, begun, why)
 
     def _seconds_read(self, now: Moment, within_s: float) -> float:
         return sum(s for at_ns, s in self._read if now.steady_ns - at_ns <= within_s * 1e9)
@@ -202,14 +203,14 @@ class DeviceWatch:
         if percent > LOW_BATTERY or BATTERY in self._active:
             return None
         why = f"battery at {percent} %: change or charge it soon"
-        return self._raise(BATTERY, Priority.LOW, now, now, why)
+        return self._raise(BATTERY, now, now, why)
 
-    def _raise(self, kind: str, priority: Priority, now: Moment, since: Moment, why: str) -> Change:
+    def _raise(self, kind: str, now: Moment, since: Moment, why: str) -> Change:
         alarm = Alarm(
             id=self._new_id(),
             patient=self._patient,
             condition=f"{kind}:{self._device}",
-            priority=priority,
+            priority=priority_of(kind),
             # Not what the clock showed then: it may have been set since.
             started_ns=now.utc_ns - now.since(since),
             raised_ns=now.utc_ns,

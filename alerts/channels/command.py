@@ -1,0 +1,167 @@
+"""A local command as a channel."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from alerts.channels.channel import DeliveryError, Message, document, masked
+
+TRY_AGAIN = 75
+"""The exit status of a command that wants to be run again later: EX_TEMPFAIL of sysexits.h."""
+
+# Of what a command complains, so much is kept, and of its last line so much is told.
+_KEPT_BYTES = 4096
+_TOLD = 200
+
+# What a command left running may still hold its standard error open; it is not waited for.
+_LAST_WORDS_S = 0.5
+
+
+class CommandChannel:
+    """Runs a command for each message.
+
+    The command finds the message as JSON on its standard input, and in its environment
+    ``LEADONE_TITLE``, ``LEADONE_BODY``, ``LEADONE_PRIORITY``, ``LEADONE_KEY``, ``LEADONE_THREAD``
+    and, where there is a strip, ``LEADONE_PICTURE``: the path of a PNG that is gone when the
+    command has ended. Exit status 0 means delivered, 75 (``TRY_AGAIN``) not yet, any other never.
+
+    Args:
+        name: what the channel is called in the configuration.
+        argv: the program and its arguments; no shell comes between.
+
+    Raises:
+        ValueError: there is no program.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str]) -> None:
+        if not argv or not argv[0]:
+            raise ValueError(f"{name}: command: must name a program")
+        self.name = name
+        self._argv = tuple(argv)
+        self._log = structlog.get_logger(__name__)
+
+    async def send(self, message: Message) -> None:
+        """Run the command; when cancelled, kill it and whatever it has started.
+
+        Raises:
+            DeliveryError: it could not be run, or says so.
+        """
+        environment = {
+            "LEADONE_TITLE": message.title,
+            "LEADONE_BODY": message.body,
+            "LEADONE_PRIORITY": message.priority.value,
+            "LEADONE_KEY": message.key,
+            "LEADONE_THREAD": message.thread,
+        }
+        text = json.dumps(document(message), ensure_ascii=False).encode()
+        with contextlib.ExitStack() as files:
+            if message.picture is not None:
+                picture = files.enter_context(tempfile.NamedTemporaryFile(suffix=".png"))
+                picture.write(message.picture)
+                picture.flush()
+                environment["LEADONE_PICTURE"] = picture.name
+            status, complaint = await run(self.name, self._argv, text, environment)
+        if status == 0:
+            return
+        how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+        told = f"{self.name}: {Path(self._argv[0]).name}: {how}"
+        if complaint:
+            told = f"{told}: {complaint}"
+        if status != TRY_AGAIN:
+            self._log.error("command failed", channel=self.name, status=status, said=complaint)
+        raise DeliveryError(told, permanent=status != TRY_AGAIN)
+
+
+async def run(
+    name: str, argv: Sequence[str], text: bytes = b"", environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Run a command in a process group of its own, which is killed if this is cancelled.
+
+    Args:
+        name: of the channel, for errors.
+        argv: the program and its arguments.
+        text: its standard input.
+        environment: variables to add to those of this process.
+
+    Returns:
+        Its exit status (negative: the signal that killed it) and the last line it complained in.
+
+    Raises:
+        DeliveryError: it could not be started.
+    """
+    # No variable can hold the character NUL.
+    added = {key: value.replace("\0", "") for key, value in (environment or {}).items()}
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as complaints, contextlib.ExitStack() as ends:
+        ends.callback(os.close, writing)
+        stdin = ends.enter_context(_file_of(text))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=stdin,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=writing,
+                env=os.environ | added,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not a command line"
+            told = f"{name}: {Path(argv[0]).name} cannot be run: {why}"
+            raise DeliveryError(told, permanent=True) from None
+        finally:
+            ends.close()
+        return await _finish(process, complaints)
+
+
+async def _finish(process: asyncio.subprocess.Process, complaints: IO[bytes]) -> tuple[int, str]:
+    try:
+        loop = asyncio.get_running_loop()
+        transport, tail = await loop.connect_read_pipe(lambda: _Tail(loop), complaints)
+        try:
+            status = await process.wait()
+            await asyncio.wait({tail.ended}, timeout=_LAST_WORDS_S)
+        finally:
+            transport.close()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
+    return status, tail.last_line()
+
+
+def _file_of(text: bytes) -> IO[bytes]:
+    # A file and not a pipe: a command may leave its input unread.
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(text)
+    file.seek(0)
+    return file
+
+
+class _Tail(asyncio.Protocol):
+    """Keeps the end of what comes out of a pipe."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._kept = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-_KEPT_BYTES:]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def last_line(self) -> str:
+        lines = self._kept.decode(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        printable = "".join(c if c.isprintable() else " " for c in masked(last))
+        return printable.strip()[:_TOLD]

@@ -1,0 +1,385 @@
+"""What people are told, in words that are understood at three in the morning.
+
+Who, what, since when, how sure, the heart rate, and what to do. It gives no medical advice beyond
+looking at the person and calling for help. The times are local.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
+
+from alerts.conditions import Alarm, Priority
+from alerts.gateway import GATEWAY
+from alerts.records import Kind
+
+TITLE_LENGTH = 60
+"""No title is longer, in characters: more is cut off on a locked phone."""
+
+# Of a title, so much at least is left to who it is about.
+_WHO_LENGTH = 12
+
+_HOUSE = "Lead One"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What is to be told of an alarm.
+
+    Attributes:
+        kind: why.
+        alarm: as it is now. If it has ended and the kind is not ``ENDED``, it is latched: over, but
+            nobody has acknowledged it.
+        now_ns: UTC time, in nanoseconds since 1970.
+        patient_name: as people call the patient; None for the id.
+        reason: one line, as in the change that raised or ended the alarm.
+        heart_rate: now, per minute, None where unknown.
+        probability: of the class, 0 to 1, None where there is none.
+        signal_lost: whether nothing can be seen of the heart now.
+        count: which time it is in this bout, 1 the first.
+        first_ns: UTC start of the bout, None if this is the first time.
+        unanswered_ns: UTC time since when nobody has answered, for an escalation.
+    """
+
+    kind: Kind
+    alarm: Alarm
+    now_ns: int
+    patient_name: str | None = None
+    reason: str = ""
+    heart_rate: float | None = None
+    probability: float | None = None
+    signal_lost: bool = False
+    count: int = 1
+    first_ns: int | None = None
+    unanswered_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What a patient's day (or week) was like, for the message that all is well.
+
+    Attributes:
+        patient: the id.
+        patient_name: as people call the patient; None for the id.
+        from_ns: UTC start, in nanoseconds since 1970.
+        to_ns: UTC end.
+        good_s: for how long the signal could be read, in seconds.
+        lowest_rate: lowest heart rate, per minute, None where unknown.
+        highest_rate: highest heart rate, per minute, None where unknown.
+        alarms: how many there were.
+    """
+
+    patient: str
+    patient_name: str | None = None
+    from_ns: int
+    to_ns: int
+    good_s: float
+    lowest_rate: float | None = None
+    highest_rate: float | None = None
+    alarms: int = 0
+
+
+class Text(NamedTuple):
+    """What somebody reads: one line, then some more."""
+
+    title: str
+    body: str
+
+
+class _Plain(NamedTuple):
+    """A condition in plain words; ``{}`` is what stands behind the colon."""
+
+    what: str
+    do: str
+
+
+_LOOK = "Look at the person. If they are unwell, call the emergency number."
+_LOOK_NOW = (
+    "Go and look at the person now. If they are unwell or do not answer, call the emergency number."
+)
+_SKIN = "Wet the electrodes, tighten the strap and see that it sits on the skin."
+_UNWATCHED = "Until then nobody watches this heart."
+_UNWATCHED_ALL = "Until then hearts may not be watched."
+
+_BY_CONDITION = {
+    "rate:high": _Plain("heart beats too fast", _LOOK),
+    "rate:low": _Plain("heart beats too slowly", _LOOK),
+    "pause": _Plain("heart paused", _LOOK),
+    "clock": _Plain(
+        "clock is wrong",
+        "Set the gateway's clock, or see that it reaches the internet. Times may be wrong so far.",
+    ),
+    "behind": _Plain(
+        "watching is falling behind",
+        f"See what else runs on the gateway, or restart it. {_UNWATCHED_ALL}",
+    ),
+    "database": _Plain(
+        "what is seen cannot be stored",
+        f"See that the gateway's database runs and its disk works. {_UNWATCHED_ALL}",
+    ),
+    "disk": _Plain(
+        "disk is nearly full",
+        "Make room on the gateway's disk. When it is full, nothing more is stored.",
+    ),
+    "channel:dead-man": _Plain(
+        "watchdog outside is not reached",
+        "See that the gateway reaches the internet. Whoever misses it outside may ask after it.",
+    ),
+    "model": _Plain(
+        "rhythms are not being recognised",
+        "The model cannot be used: run leadone doctor. Only rate and pauses are watched.",
+    ),
+}
+
+_BY_KIND = {
+    "class": _Plain("looks like {}", _LOOK),
+    "rr": _Plain("irregular pulse, perhaps {}", _LOOK),
+    "device": _Plain(
+        "{} is silent",
+        f"See that it is worn, charged and near the gateway. {_UNWATCHED}",
+    ),
+    "electrodes": _Plain("{} is off the skin", f"{_SKIN} {_UNWATCHED}"),
+    "signal": _Plain("signal of {} cannot be read", f"{_SKIN} {_UNWATCHED}"),
+    "battery": _Plain("battery of {} is low", "Change or charge it today."),
+    "channel": _Plain(
+        "messages by {} do not arrive",
+        "See that it is set up as it should be: leadone alarms test. Until then, look elsewhere.",
+    ),
+}
+
+_HEART = ("class", "rr", "rate", "pause")
+_SURE = {"rr": "less than usual: from the pulse alone, without the shape of the waves"}
+
+_LATCHED = "It is over. But please look, and acknowledge the alarm."
+_ANSWER = "Then acknowledge the alarm, so that nobody else is called."
+
+
+def text_of(
+    notice: Notice, names: Mapping[str, str] | None = None, zone: tzinfo | None = None
+) -> Text:
+    """Put a notice into words.
+
+    Args:
+        notice: what is to be told.
+        names: plain names by class abbreviation; without one, the abbreviation stands for itself.
+        zone: of the times; by default that of the machine.
+
+    Returns:
+        A title of at most ``TITLE_LENGTH`` characters, and a body of a few lines.
+    """
+    alarm = notice.alarm
+    plain, subject = _plain(alarm, names or {})
+    what = plain.what.format(subject)
+    who = _who(alarm.patient, notice.patient_name)
+    over = alarm.ended_ns is not None
+    title = _title(_prefix(notice, over=over), who, what)
+    if over:
+        lines = _over_lines(notice, who, what, zone)
+    else:
+        lines = [*_on_lines(notice, who, what, zone), _to_do(notice, plain)]
+    if reason := _one_line(notice.reason):
+        lines.append(f"Why: {reason}")
+    return Text(title, "\n".join(lines))
+
+
+def what_of(alarm: Alarm, names: Mapping[str, str] | None = None) -> str:
+    """What is the matter, e.g. ``looks like atrial fibrillation``; ``names`` as ``text_of``."""
+    plain, subject = _plain(alarm, names or {})
+    return plain.what.format(subject)
+
+
+def trial(channel: str, now_ns: int, zone: tzinfo | None = None) -> Text:
+    """A test message, which nobody can take for an alarm.
+
+    Args:
+        channel: the name of the channel that it is sent by.
+        now_ns: UTC time, in nanoseconds since 1970.
+        zone: of the time; by default that of the machine.
+    """
+    body = (
+        f"Nothing has happened. Alarms will reach you by {_one_line(channel)}, as this did.\n"
+        f"Sent {_clock(now_ns, now_ns, zone)}."
+    )
+    return Text("Test: this is not an alarm", body)
+
+
+def still_watching(watches: Sequence[Watch], now_ns: int, zone: tzinfo | None = None) -> Text:
+    """The regular message that says that somebody is still there.
+
+    Args:
+        watches: one for each patient.
+        now_ns: UTC time, in nanoseconds since 1970.
+        zone: of the times; by default that of the machine.
+    """
+    blind = [watch for watch in watches if watch.good_s <= 0]
+    if not watches or len(blind) == len(watches):
+        title = f"{_HOUSE} is on, but has seen no heart"
+    else:
+        title = f"{_HOUSE} is still watching"
+    lines = [_watch_line(watch, now_ns, zone) for watch in watches] or ["There is no patient."]
+    return Text(title, "\n".join(lines))
+
+
+def _watch_line(watch: Watch, now_ns: int, zone: tzinfo | None) -> str:
+    who = _who(watch.patient, watch.patient_name)
+    since = f"since {_clock(watch.from_ns, now_ns, zone)}"
+    alarms = "no alarm" if watch.alarms == 0 else _several(watch.alarms, "alarm")
+    if watch.good_s <= 0:
+        return f"{who}: nothing to be read {since}: look at the strap. {alarms.capitalize()}."
+    whole_s = max((watch.to_ns - watch.from_ns) / 1e9, watch.good_s)
+    share = min(int(100 * watch.good_s / whole_s), 100)
+    parts = [f"good signal for {lasting(watch.good_s)} ({share} %) {since}"]
+    if watch.lowest_rate is not None and watch.highest_rate is not None:
+        parts.append(f"heart rate {watch.lowest_rate:.0f} to {watch.highest_rate:.0f}")
+    return f"{who}: {', '.join([*parts, alarms])}."
+
+
+def lasting(seconds: float) -> str:
+    """A length of time as people say it, e.g. ``40 s``, ``12 min``, ``1 h 5 min``, ``3 days``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} days"
+
+
+def _prefix(notice: Notice, *, over: bool) -> str:
+    """What the title begins with: why somebody is told."""
+    if over:
+        return "Over: " if notice.kind is Kind.ENDED else "Over, please look: "
+    urgent = "URGENT: " if notice.alarm.priority is Priority.HIGH else ""
+    return {
+        Kind.RAISED: urgent,
+        Kind.AGAIN: f"{urgent}{_ordinal(notice.count)} time: ",
+        Kind.REMINDER: f"{urgent}Still: ",
+        Kind.ESCALATED: f"{urgent}Nobody answers: ",
+        Kind.WORSENED: f"{urgent}Worse: ",
+        Kind.SIGNAL_LOST: f"{urgent}Signal lost: ",
+        Kind.SNOOZE_OVER: f"{urgent}Still, after the snooze: ",
+        Kind.PAUSE_OVER: f"{urgent}Still, after the pause: ",
+        Kind.LATCHED: "Over, please look: ",
+        Kind.ENDED: "Over: ",
+    }[notice.kind]
+
+
+def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[str]:
+    alarm, kind = notice.alarm, notice.alarm.condition.partition(":")[0]
+    lines = []
+    if notice.kind is Kind.ESCALATED:
+        since_ns = alarm.raised_ns if notice.unanswered_ns is None else notice.unanswered_ns
+        lines.append(f"Nobody has answered for {_for(since_ns, notice.now_ns)}.")
+    if notice.kind is Kind.WORSENED:
+        lines.append("It has become worse.")
+    lines.append(f"{who}: {what}.")
+    lines.append(
+        f"Since {_clock(alarm.started_ns, notice.now_ns, zone)}, "
+        f"for {_for(alarm.started_ns, notice.now_ns)}."
+    )
+    if notice.count > 1:
+        lines.append(_count_line(notice, zone))
+    if kind not in _HEART:
+        return lines
+    if notice.signal_lost or notice.kind is Kind.SIGNAL_LOST:
+        lines.append("The strap is silent now: nobody can see whether it goes on. The alarm stays.")
+    elif notice.heart_rate is not None:
+        lines.append(f"Heart rate: {notice.heart_rate:.0f} per minute.")
+    if kind in _SURE:
+        lines.append(f"How sure: {_SURE[kind]}.")
+    elif notice.probability is not None:
+        lines.append(f"How sure: {_percent(notice.probability)}.")
+    return lines
+
+
+def _over_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[str]:
+    alarm = notice.alarm
+    ended_ns = alarm.raised_ns if alarm.ended_ns is None else alarm.ended_ns
+    start, end = (_clock(ns, notice.now_ns, zone) for ns in (alarm.started_ns, ended_ns))
+    lasted = _for(alarm.started_ns, ended_ns)
+    lines = [f"{who}: it is over: {what}.", f"From {start} to {end}, {lasted}."]
+    if notice.count > 1:
+        lines.append(_count_line(notice, zone))
+    if notice.kind is not Kind.ENDED:
+        lines.append(_LATCHED)
+    return lines
+
+
+def _count_line(notice: Notice, zone: tzinfo | None) -> str:
+    line = f"This is the {_ordinal(notice.count)} time"
+    if notice.first_ns is not None:
+        line += f" since {_clock(notice.first_ns, notice.now_ns, zone)}"
+    return f"{line}."
+
+
+def _to_do(notice: Notice, plain: _Plain) -> str:
+    urgent = notice.alarm.priority is Priority.HIGH and plain.do == _LOOK
+    do = _LOOK_NOW if urgent else plain.do
+    return f"What to do: {do} {_ANSWER}" if plain.do == _LOOK else f"What to do: {do}"
+
+
+def _plain(alarm: Alarm, names: Mapping[str, str]) -> tuple[_Plain, str]:
+    """The words for a condition, and what is to stand in them."""
+    if alarm.condition in _BY_CONDITION:
+        return _BY_CONDITION[alarm.condition], ""
+    kind, _, subject = alarm.condition.partition(":")
+    if kind not in _BY_KIND:
+        # A newer version may have left it in the database.
+        return _Plain("{}", "See the dashboard for what this is."), _one_line(alarm.condition)
+    # A device may well be called AF.
+    named = names.get(subject, subject) if kind in ("class", "rr") else subject
+    return _BY_KIND[kind], _one_line(named)
+
+
+def _who(patient: str, name: str | None) -> str:
+    if patient == GATEWAY:
+        return "Gateway"
+    return _one_line(name or "") or _one_line(patient)
+
+
+def _title(prefix: str, who: str, what: str) -> str:
+    """Fit into the length: what it is comes first, but who it is about is never lost."""
+    room = TITLE_LENGTH - len(prefix) - len(": ")
+    who = _cut(who, max(room - len(what), _WHO_LENGTH))
+    return f"{prefix}{who}: {_cut(what, room - len(who))}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())
+
+
+def _percent(probability: float) -> str:
+    # Nothing is certain, and it would not be believed again.
+    return f"{min(max(round(100 * probability), 1), 99)} %"
+
+
+def _for(since_ns: int, until_ns: int) -> str:
+    # A clock that was set back makes no negative time.
+    return lasting(max(until_ns - since_ns, 0) / 1e9)
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _ordinal(number: int) -> str:
+    teens = 10 <= number % 100 <= 20
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def _clock(at_ns: int, now_ns: int, zone: tzinfo | None) -> str:
+    """A time as it is read on the wall, with the day if that is another one than today."""
+    at, now = _local(at_ns, zone), _local(now_ns, zone)
+    return f"{at:%H:%M}" if at.date() == now.date() else f"{at:%a} {at.day} {at:%b %H:%M}"
+
+
+def _local(ns: int, zone: tzinfo | None) -> datetime:
+    return datetime.fromtimestamp(ns // 1_000_000_000, tz=UTC).astimezone(zone)
