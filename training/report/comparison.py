@@ -64,11 +64,12 @@ def comparison(
         if step.label != "restoration":
             scores.setdefault(step.label, []).append(_scores(runs / step.run, name))
     schedule = steps[-1].config.schedule
+    sizes = dict.fromkeys(s.config.size for s in steps if s.config.network == "student")
     measured = "9 measured" if number != 5 else "the other data set measured"
     text = (
         f"PTB-XL, folds 1-7 to train, 8 to choose and for thresholds, {measured}. "
-        f"{max(len(s) for s in scores.values())} seeds: mean and sample standard deviation. "
-        f"Students: {steps[-1].config.size}, {schedule.steps} steps of {schedule.batch} records."
+        f"{_seeds(max(len(s) for s in scores.values()))}. "
+        f"Students: {', '.join(sizes)}, {schedule.steps} steps of {schedule.batch} records."
     )
     sections = [Section("Figures", [Text(text), *_tables(number, scores)])]
     if "baseline" in scores and "teacher (12 leads)" in scores and number != 3:
@@ -150,6 +151,10 @@ def _part(scores: dict[str, Any], prefix: str) -> dict[str, float]:
         "macro_f1": float(np.mean([c["f1"] for c in some])),
         "macro_f2": float(np.mean([c["f2"] for c in some])),
     }
+
+
+def _seeds(count: int) -> str:
+    return "One seed" if count == 1 else f"{count} seeds: mean and sample standard deviation"
 
 
 def _gap(scores: dict[str, list[dict[str, Any]]]) -> str:
