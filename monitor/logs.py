@@ -128,6 +128,8 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(threshold)
+    # Every start of it would list its parts.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     logging.captureWarnings(True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

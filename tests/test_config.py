@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+import monitor.config.alarms
 import monitor.config.model
+import monitor.config.mqtt
 from ingest.episodes import Episode, EpisodeKind
 from monitor.config import (
     Config,
@@ -23,12 +25,13 @@ from monitor.config import (
     load_config,
     schema,
 )
+from monitor.config.mqtt import LimitsConfig
 
 MINIMAL = """
 patients: [{id: grandpa}]
 sources: [{type: replay, patient: grandpa, device: holter, records: [monday.edf]}]
 """
-KNOWN = "known keys are database, bundle, window, patients, sources, log, inference"
+KNOWN = "known keys are database, bundle, window, patients, sources, mqtt, alarms, log, inference"
 IDENTIFIER = "expected 1 to 64 letters, digits, '_' or '-' (no spaces, no accents)"
 ID = "Short name used everywhere, also in logs and messages."
 NEVER_SEEN = "must be shorter than a window, 10 s, or it is never seen"
@@ -91,7 +94,9 @@ def test_the_example_is_a_valid_configuration() -> None:
     config = load_config(EXAMPLE)
     simulator, replay = config.sources
     grandpa = config.patients[0]
-    assert grandpa.alarms.classes["AF"].enabled is False
+    assert grandpa.alarms.chronic == ("AF",)
+    assert config.mqtt is None
+    assert config.alarms.contacts == ()
     assert (grandpa.alarms.rate.high, grandpa.alarms.rate.low) == (140, 38)
     assert grandpa.alarms.pause == 3.0
     assert isinstance(simulator, SimulatorConfig)
@@ -99,6 +104,24 @@ def test_the_example_is_a_valid_configuration() -> None:
     assert simulator.script[0].settings == {"heart_rate": 64}
     assert isinstance(replay, ReplayConfig)
     assert replay.lead == "I"
+
+
+def test_what_the_example_comments_out_is_valid_too(path: Path) -> None:
+    block = example().split("# A broker that ECG comes from", 1)[1].split("\nlog:\n", 1)[0]
+    lines = [line[2:] for line in block.splitlines()[1:] if line.startswith("# ")]
+    text = "\n".join(line for line in lines if not line.startswith("Who is told"))
+    text = re.sub(r"\{(file|env): [^}]+\}", "secret", text)
+    config = load(path, f"patients: [{{id: grandpa}}, {{id: grandma}}]\n{text}")
+    assert config.mqtt is not None
+    assert (config.mqtt.host, config.mqtt.port, config.mqtt.tls) == ("broker.example", 8883, True)
+    first, second = (topic.topic_map() for topic in config.mqtt.topics)
+    assert first.match("sensors/strap/ecg") == ("grandma", "strap")
+    assert first.mapping.samples == "data.ecg"
+    assert second.match("ward3/cabinet/grandpa") == ("grandpa", "cabinet")
+    # What may be left out is as it is shown.
+    assert config.mqtt.limits == LimitsConfig()
+    assert [contact.name for contact in config.alarms.contacts] == ["anna", "neighbour"]
+    assert config.alarms.heartbeat is not None
 
 
 def test_the_simulator_can_play_the_example() -> None:
@@ -115,16 +138,17 @@ def test_the_example_on_disk_is_the_one_the_command_prints() -> None:
 def sections() -> list[type[BaseModel]]:
     return [
         value
-        for value in vars(monitor.config.model).values()
+        for module in (monitor.config.model, monitor.config.mqtt, monitor.config.alarms)
+        for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseModel)
-        and value.__module__ == "monitor.config.model"
+        and value.__module__ == module.__name__
         and value.model_fields
     ]
 
 
 def test_every_key_is_documented_and_appears_in_the_example() -> None:
-    assert len(sections()) >= 12
+    assert len(sections()) >= 24
     for section in sections():
         assert section.__doc__
         for key, field in section.model_fields.items():

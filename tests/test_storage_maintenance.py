@@ -72,6 +72,8 @@ def test_a_draft_of_the_next_migration_can_be_made(tmp_path, monkeypatch):
         "versions/0001_the_tables.py",
         "versions/0002_rr_intervals.py",
         "versions/0003_straps.py",
+        "versions/0004_refused_messages.py",
+        "versions/0005_alarm_signals.py",
     ):
         (copy / file).write_text((here / "migrations" / file).read_text())
     with migrating(f"sqlite:///{tmp_path}/draft.db") as config:

@@ -30,7 +30,7 @@ from monitor.storage.codec import CodecError
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.maintenance import check, upgrade
-from monitor.storage.records import Patient
+from monitor.storage.records import Patient, RefusedMessage
 from monitor.storage.writer import Writer
 
 pytest_plugins = ["postgres"]
@@ -359,7 +359,7 @@ def test_start_needs_the_tables(database_url):
             History(database_url)
     upgrade(database_url)
     statement(database_url, "UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(DatabaseError, match="its schema is 0000, this program needs 0003"):
+    with pytest.raises(DatabaseError, match="its schema is 0000, this program needs 0005"):
         Writer(database_url).start()
 
 
@@ -387,3 +387,14 @@ async def test_two_writers_on_one_database(url):
         )
     assert metric("leadone_write_failures_total") == failures
     assert len(stored(url, "segments")) == 150
+
+
+async def test_of_refused_messages_the_first_is_kept(url):
+    first = RefusedMessage("size", 100, 100, "leadone/v1/x/y/ecg", "10 MB\0", b"\x00{")
+    again = RefusedMessage("size", 200, 200, "elsewhere", "11 MB", b"[")
+    other = RefusedMessage("format", 150, 150, "t", "no JSON", b"")
+    with writing(url) as writer:
+        await writer.store(first, other)
+        await writer.store(again)
+    with History(url) as history:
+        assert history.refused_messages() == [replace(first, last_ns=200, detail="10 MB\\0"), other]

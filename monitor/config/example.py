@@ -2,7 +2,7 @@
 
 _EXAMPLE = """\
 # Configuration of leadone. Everything but `patients` may be left out; the values shown are then the
-# defaults. Durations are written 500ms, 10s, 2m, 24h, or as seconds.
+# defaults. Durations are written 500ms, 10s, 2m, 24h, 7d, or as seconds.
 #
 #   leadone config check -c leadone.yaml     says what is wrong, line by line
 #   leadone config schema                    every key, as a JSON schema
@@ -23,10 +23,11 @@ patients:
   - id: grandpa          # short, and used everywhere: also in logs and messages
     name: Karl Lindqvist # for the people who look after him; never logged
     alarms:              # only what is different for him
-      classes:
-        AF: {enabled: false}  # it is known, and permanent
+      chronic: [AF]      # it is known, and permanent
+      # classes: {AF: {enabled: false}}   # not known, and no alarm all the same
       rate: {high: 140, low: 38}
       pause: 3s
+      # contacts: [anna] # who is told of his alarms; left out: everybody
   - id: grandma
 
 # Chest straps are not named here but paired with somebody who is named above, and kept in the
@@ -50,6 +51,53 @@ sources:
     records: [recordings/monday.edf, recordings/tuesday.edf]
     lead: I              # left out: lead I, or the first where there is none
     speed: 1             # 60 plays an hour in a minute
+
+# A broker that ECG comes from, and that is told what is seen (docs/mqtt.md).
+# mqtt:
+#   url: mqtts://broker.example:8883   # mqtt:// is not encrypted
+#   protocol: 5          # or 3.1.1
+#   client_id: leadone
+#   username: leadone
+#   password: {file: /etc/leadone/mqtt-password}
+#   ca: /etc/leadone/ca.crt            # left out: the system's authorities
+#   certificate: /etc/leadone/client.crt
+#   key: /etc/leadone/client.key
+#   topics:              # left out: leadone/v1/{patient}/{device}/ecg alone
+#     - topic: sensors/{device}/ecg
+#       patient: grandma
+#       format: json     # json, cbor, or auto
+#       fields: {samples: data.ecg, t0: ts, fs: rate, seq: n}
+#       time: ms         # iso text, or ns, ms, s since 1970; left out: iso or ns
+#       fs: 250          # where the payload does not say
+#       unit: 2.4        # uV, mV, V or microvolts per count, likewise
+#     - topic: +/cabinet/{patient}
+#       device: cabinet
+#   limits: {payload: 262144, samples: 20000, rate: [50, 1000], per_second: 20, ahead: 60s,
+#            age: 7d, devices: 8}
+#   home_assistant: homeassistant      # its discovery prefix; null: no discovery
+
+# Who is told of alarms, how and when (docs/alarms.md). Without contacts they are logged and shown.
+# alarms:
+#   contacts:
+#     - name: anna
+#       channels:
+#         - {type: apprise, url: {file: /etc/leadone/anna-ntfy}}
+#         - {type: sound}
+#     - name: neighbour
+#       channels:
+#         - {type: webhook, url: https://example.org/alarm, secret: {env: LEADONE_WEBHOOK}}
+#         - {type: command, command: [/usr/local/bin/ring, twice]}
+#   escalation:          # left out: everybody at once
+#     high:
+#       steps:
+#         - {after: 0s, contacts: [anna]}
+#         - {after: 10m, contacts: [neighbour]}
+#       repeat: 5m       # remind until somebody answers
+#     medium: {repeat: 30m}
+#     low: {}
+#   quiet_hours: {start: "22:00", end: "07:00", timezone: Europe/Berlin}   # for low priority only
+#   heartbeat: {every: day, at: "09:00", timezone: Europe/Berlin, contacts: [anna]}
+#   dead_man: {url: {file: /etc/leadone/dead-man}, every: 60s}
 
 log:
   level: info            # debug, info, warning, error

@@ -7,21 +7,26 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from alerts.gateway import GATEWAY
+from monitor.config.alarms import AlarmsConfig
+from monitor.config.mqtt import MqttConfig
 from monitor.config.problems import InconsistentError, suggest
+from monitor.config.section import Section
 from monitor.config.values import DatabaseUrl, Identifier, Number, Seconds, Text, between, not_empty
 
 
-class _Section(BaseModel):
-    """What all parts of the configuration have in common."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class WindowConfig(_Section):
+class WindowConfig(Section):
     """How the signal is cut into the windows that are judged."""
 
     length: Annotated[Seconds, between(5, 60)] = Field(
@@ -34,7 +39,7 @@ class WindowConfig(_Section):
     )
 
 
-class ClassOverride(_Section):
+class ClassOverride(Section):
     """What is different for one class and one patient."""
 
     enabled: StrictBool = Field(
@@ -42,7 +47,7 @@ class ClassOverride(_Section):
     )
 
 
-class RateOverride(_Section):
+class RateOverride(Section):
     """Heart rates at which one patient's alarms are raised."""
 
     high: Annotated[Number, Field(ge=60, le=250)] | None = Field(
@@ -57,7 +62,7 @@ class RateOverride(_Section):
     )
 
 
-class AlarmOverrides(_Section):
+class AlarmOverrides(Section):
     """What is different for one patient; what is not given is as for everybody."""
 
     classes: dict[str, ClassOverride] = Field(
@@ -75,12 +80,28 @@ class AlarmOverrides(_Section):
         title="Pause (seconds)",
         description="Alarm when no beat comes for this long: 2s to 30s.",
     )
+    chronic: tuple[Text, ...] = Field(
+        default=(),
+        title="Chronic conditions",
+        description="Classes that are known and lasting, such as AF, and so no alarm.",
+    )
+    contacts: Annotated[tuple[Identifier, ...], not_empty] | None = Field(
+        default=None,
+        title="Contacts",
+        description="Who is told of this patient's alarms; by default everybody.",
+    )
 
 
-class PatientConfig(_Section):
+def _not_the_gateway(value: str) -> str:
+    if value == GATEWAY:
+        raise PydanticCustomError("reserved", "is what the gateway's own alarms go by")
+    return value
+
+
+class PatientConfig(Section):
     """Somebody whose heart is watched."""
 
-    id: Identifier = Field(
+    id: Annotated[Identifier, AfterValidator(_not_the_gateway)] = Field(
         title="Id",
         description="Short name used everywhere, also in logs and messages.",
     )
@@ -97,7 +118,7 @@ class PatientConfig(_Section):
     )
 
 
-class _Device(_Section):
+class _Device(Section):
     """Whose device a source is."""
 
     patient: Identifier = Field(
@@ -109,7 +130,7 @@ class _Device(_Section):
     )
 
 
-class EpisodeConfig(_Section):
+class EpisodeConfig(Section):
     """A stretch of a simulated rhythm. Keys beyond these two are the settings of its kind."""
 
     model_config = ConfigDict(extra="allow")
@@ -163,7 +184,7 @@ class ReplayConfig(_Device):
 SourceConfig = Annotated[SimulatorConfig | ReplayConfig, Field(discriminator="type")]
 
 
-class LogConfig(_Section):
+class LogConfig(Section):
     """What is logged, and how it looks."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -176,7 +197,7 @@ class LogConfig(_Section):
     )
 
 
-class InferenceConfig(_Section):
+class InferenceConfig(Section):
     """How the model is run."""
 
     threads: Annotated[StrictInt, Field(ge=1, le=64)] = Field(
@@ -184,7 +205,7 @@ class InferenceConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """Configuration of leadone."""
 
     database: DatabaseUrl = Field(
@@ -209,6 +230,16 @@ class Config(_Section):
         default=(),
         title="Sources",
         description="Where their signals come from, beside the chest straps that are paired.",
+    )
+    mqtt: MqttConfig | None = Field(
+        default=None,
+        title="MQTT",
+        description="A broker that ECG comes from, and that is told what is seen.",
+    )
+    alarms: AlarmsConfig = Field(
+        default_factory=AlarmsConfig,
+        title="Alarms",
+        description="Who is told of alarms, how, and when.",
     )
     log: LogConfig = Field(
         default_factory=LogConfig, title="Log", description="What is logged, and how it looks."
@@ -252,6 +283,20 @@ class Config(_Section):
                     (f"sources[{i}].device", f"is already the device of sources[{streams[stream]}]")
                 )
             streams.setdefault(stream, i)
+        contacts = {contact.name for contact in self.alarms.contacts}
+        problems += [
+            (
+                f"patients[{i}].alarms.contacts[{j}]",
+                f"no contact has this name{suggest(name, contacts)}",
+            )
+            for i, patient in enumerate(self.patients)
+            for j, name in enumerate(patient.alarms.contacts or ())
+            if name not in contacts
+        ]
+        for i, topic in enumerate(self.mqtt.topics if self.mqtt else ()):
+            if topic.patient is not None and topic.patient not in ids:
+                hint = suggest(topic.patient, ids)
+                problems.append((f"mqtt.topics[{i}].patient", f"no patient has this id{hint}"))
         if problems:
             raise InconsistentError(problems)
         return self

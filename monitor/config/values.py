@@ -18,8 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 # No secret is longer; a mistyped path must not pull a disk image into memory.
 _MAX_SECRET_BYTES = 64 * 1024
@@ -45,7 +45,7 @@ Seconds = Annotated[
         json_schema_input_type=Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")] | float,
     ),
 ]
-"""A duration in seconds, written ``10s``, ``500ms``, ``2m``, ``24h`` or as a plain number."""
+"""A duration in seconds, written ``10s``, ``500ms``, ``2m``, ``24h``, ``7d`` or as a number."""
 
 
 def between(low: float, high: float) -> AfterValidator:

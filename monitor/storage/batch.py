@@ -12,12 +12,21 @@ from alerts.conditions import Change
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.results import ModelId, WindowResult
-from monitor.storage.records import Patient, Record, Strap, StrapState, Unpaired
+from monitor.storage.records import (
+    Patient,
+    Record,
+    RefusedMessage,
+    Strap,
+    StrapState,
+    Told,
+    Unpaired,
+)
 from monitor.storage.rows import (
     alarm_row,
     change_row,
     checked_text,
     gap_row,
+    refused_message_row,
     rr_intervals_row,
     segment_row,
     strap_row,
@@ -32,11 +41,14 @@ from monitor.storage.schema import (
     GapRow,
     ModelRow,
     PatientRow,
+    RefusedMessageRow,
     RrIntervalsRow,
     SegmentRow,
     StrapRow,
     WindowRow,
 )
+from monitor.storage.told import write_told
+from monitor.window import Gap
 
 _Values = dict[str, Any]
 
@@ -55,7 +67,9 @@ class Batch:
     changes: list[_Values] = field(default_factory=list)
     straps: list[tuple[Stream, _Values]] = field(default_factory=list)
     strap_states: list[tuple[Stream, _Values]] = field(default_factory=list)
-    unpaired: list[_Values] = field(default_factory=list)
+    others: list[tuple[str, _Values]] = field(default_factory=list)
+    """Each with the name of its statement, written in the order in which they came."""
+    told: list[Told] = field(default_factory=list)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Batch":
@@ -86,11 +100,20 @@ class Batch:
                     batch.straps.append((_checked(record.stream), strap_row(record)))
                 case StrapState():
                     batch.strap_states.append((_checked(record.stream), strap_state_row(record)))
-                case Unpaired():
-                    batch.unpaired.append({"of_address": checked_text(record.address)})
-                case _:
+                case Gap():
                     batch.gaps.append((_checked(record.stream), gap_row(record)))
+                case _:
+                    batch._other(record)
         return batch
+
+    def _other(self, record: Unpaired | RefusedMessage | Told) -> None:
+        match record:
+            case Unpaired():
+                self.others.append(("unpaired", {"of_address": checked_text(record.address)}))
+            case RefusedMessage():
+                self.others.append(("refused_message", refused_message_row(record)))
+            case _:
+                self.told.append(record)
 
     def add(self, other: "Batch") -> None:
         """Take another batch's rows behind these."""
@@ -104,7 +127,8 @@ class Batch:
         self.changes += other.changes
         self.straps += other.straps
         self.strap_states += other.strap_states
-        self.unpaired += other.unpaired
+        self.others += other.others
+        self.told += other.told
 
 
 @dataclass(slots=True)
@@ -173,7 +197,13 @@ class Statements:
         )
         of_device = StrapRow.device_id == bindparam("of_device")
         self.strap_state = update(_table(StrapRow)).where(of_device)
-        self.unpaired = delete(_table(StrapRow)).where(StrapRow.address == bindparam("of_address"))
+        refused = self._insert(_table(RefusedMessageRow))
+        self.others: dict[str, Executable] = {
+            "unpaired": delete(_table(StrapRow)).where(StrapRow.address == bindparam("of_address")),
+            "refused_message": refused.on_conflict_do_update(
+                index_elements=["reason"], set_={"last_ns": refused.excluded.last_ns}
+            ),
+        }
 
     def _once(self, row: type[Base]) -> Executable:
         return self._insert(_table(row)).on_conflict_do_nothing()
@@ -233,6 +263,9 @@ class BatchWriter:
             _added(connection, do.alarm, batch.alarms)
             _added(connection, do.change, batch.changes)
             self._write_straps(connection, new, batch)
+            for name, row in batch.others:
+                connection.execute(do.others[name], row)
+            write_told(connection, batch.told)
         # Only now: what was rolled back has no id.
         self._known.add(new)
         return counts
@@ -244,8 +277,6 @@ class BatchWriter:
         for stream, row in batch.strap_states:
             device_id = self._device(connection, new, stream)
             connection.execute(self._do.strap_state, row | {"of_device": device_id})
-        if batch.unpaired:
-            connection.execute(self._do.unpaired, batch.unpaired)
 
     def _patient(self, connection: Connection, new: Ids, patient: str) -> None:
         if patient not in self._known.patients and patient not in new.patients:

@@ -13,12 +13,21 @@ from sqlalchemy import ColumnElement, Connection, Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from alerts.conditions import Alarm, Change, State
+from alerts.records import Audit, Notification, Pause, Presence, Signal
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.quality import Quality
 from monitor.results import ModelId, WindowResult
 from monitor.storage.database import open_engine, parse_url, require_revision, told
-from monitor.storage.records import Episode, Patient, Strap, StrapState
+from monitor.storage.records import (
+    Delivery,
+    Episode,
+    Patient,
+    RefusedMessage,
+    Request,
+    Strap,
+    StrapState,
+)
 from monitor.storage.rows import (
     Row,
     alarm_from,
@@ -36,10 +45,20 @@ from monitor.storage.schema import (
     GapRow,
     ModelRow,
     PatientRow,
+    RefusedMessageRow,
     RrIntervalsRow,
     SegmentRow,
     StrapRow,
     WindowRow,
+)
+from monitor.storage.told import (
+    read_answer,
+    read_audit,
+    read_deliveries,
+    read_pauses,
+    read_requests,
+    read_signals,
+    read_waiting,
 )
 from monitor.window import Gap
 
@@ -101,6 +120,12 @@ class History:
             rows = connection.execute(select(PatientRow.id, PatientRow.name).order_by("id"))
             return [Patient(*row) for row in rows]
 
+    def streams(self) -> list[Stream]:
+        """Every device of everybody that anything is stored of."""
+        query = select(DeviceRow.patient_id, DeviceRow.device).order_by(DeviceRow.id)
+        with self._reading() as connection:
+            return [Stream(*row) for row in connection.execute(query)]
+
     def straps(self) -> list[tuple[Strap, StrapState | None]]:
         """The straps that are paired, by patient and device, each with its last known state."""
         query = (
@@ -110,6 +135,12 @@ class History:
         )
         with self._reading() as connection:
             return [strap_from(row) for row in connection.execute(query).mappings()]
+
+    def refused_messages(self) -> list[RefusedMessage]:
+        """The first message that was refused for each reason, those that go on first."""
+        query = select(RefusedMessageRow.__table__).order_by(RefusedMessageRow.last_ns.desc())
+        with self._reading() as connection:
+            return [RefusedMessage(**row) for row in connection.execute(query).mappings()]
 
     def segments(self, patient: str, since_ns: int, until_ns: int) -> Iterator[Chunk]:
         """The chunks of all devices of a patient, by start.
@@ -152,6 +183,29 @@ class History:
                 lambda stream, row: window_from(stream, row, models),
             )
 
+    def readable(
+        self, patient: str, since_ns: int, until_ns: int
+    ) -> list[tuple[int, int, float | None]]:
+        """Start, end and heart rate of the good windows of all devices of a patient, by start.
+
+        A fraction of what ``windows`` costs; a day of one device is 17 000 of them.
+        """
+        query = (
+            select(WindowRow.start_ns, WindowRow.duration_s, WindowRow.heart_rate)
+            .join(DeviceRow)
+            .where(
+                DeviceRow.patient_id == patient,
+                WindowRow.quality == Quality.GOOD.value,
+                _starts(WindowRow.start_ns, since_ns, until_ns),
+            )
+            .order_by(WindowRow.start_ns)
+        )
+        with self._reading() as connection:
+            return [
+                (start_ns, start_ns + round(duration_s * 1e9), rate)
+                for start_ns, duration_s, rate in connection.execute(query)
+            ]
+
     def gaps(self, patient: str, since_ns: int, until_ns: int) -> Iterator[Gap]:
         """The gaps of all devices of a patient, by start."""
         query = select(GapRow.__table__).order_by("start_ns")
@@ -174,6 +228,45 @@ class History:
     def active_alarms(self) -> list[Alarm]:
         """The alarms of all patients that have not ended, by start."""
         return self._alarms(AlarmRow.ended_ns.is_(None))
+
+    def find_alarms(self, prefix: str) -> list[Alarm]:
+        """The alarms of all patients whose id begins like this, by start."""
+        return self._alarms(AlarmRow.id.startswith(prefix, autoescape=True))
+
+    def signals(self, *presences: Presence) -> list[Signal]:
+        """The signals of alarms with these presences, or all, oldest first."""
+        with self._reading() as connection:
+            return read_signals(connection, *presences)
+
+    def pauses(self, now_ns: int) -> list[Pause]:
+        """The pauses that have not ended at ``now_ns``, and those of the day before it."""
+        with self._reading() as connection:
+            return read_pauses(connection, now_ns)
+
+    def waiting(self) -> list[tuple[Notification, list[Delivery]]]:
+        """The notifications that wait, as they are due, each with what was tried."""
+        with self._reading() as connection:
+            return read_waiting(connection)
+
+    def audit(self, alarm_id: str) -> list[Audit]:
+        """What was done about an alarm, in its order."""
+        with self._reading() as connection:
+            return read_audit(connection, alarm_id)
+
+    def deliveries(self, alarm_id: str) -> list[tuple[Notification, str, Delivery | None]]:
+        """Every notification of an alarm with its state, and what became of it by channel."""
+        with self._reading() as connection:
+            return read_deliveries(connection, alarm_id)
+
+    def requests(self) -> list[Request]:
+        """What people asked of the daemon and it has not seen to yet, in its order."""
+        with self._reading() as connection:
+            return read_requests(connection)
+
+    def answer(self, at_ns: int, by: str) -> str | None:
+        """The daemon's answer to a request; None until there is one."""
+        with self._reading() as connection:
+            return read_answer(connection, at_ns, by)
 
     def changes(self, alarm_id: str) -> list[Change]:
         """What happened to an alarm, in the order in which it was stored."""

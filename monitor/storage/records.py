@@ -1,8 +1,10 @@
 """What storage takes and gives that no other part defines."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from alerts.conditions import Change
+from alerts.records import Output
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.results import WindowResult
@@ -96,5 +98,96 @@ class Unpaired:
     address: str
 
 
-Record = Chunk | RrIntervals | WindowResult | Gap | Change | Patient | Strap | StrapState | Unpaired
+@dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """A message that was not taken; of each reason the first is kept, and the time of the last.
+
+    Attributes:
+        reason: as in ``ingest.mqtt.payload``.
+        first_ns: UTC time of the first one, in nanoseconds since 1970.
+        last_ns: UTC time of the last one.
+        topic: where the first one came from.
+        detail: what was wrong with it, in one line.
+        excerpt: how its payload begins.
+    """
+
+    reason: str
+    first_ns: int
+    last_ns: int
+    topic: str
+    detail: str
+    excerpt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a notification on one channel; storing it again replaces it.
+
+    Attributes:
+        key: of the notification.
+        channel: which one.
+        state: ``retrying``, ``delivered`` or ``failed``.
+        attempts: how many there were.
+        at_ns: UTC time of the last one, in nanoseconds since 1970.
+        error: why it was not delivered, in one line without secrets.
+    """
+
+    key: str
+    channel: str
+    state: str
+    attempts: int
+    at_ns: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A notification that is done with.
+
+    Attributes:
+        key: of the notification.
+        state: ``delivered``, or ``failed`` if no channel of its contact took it.
+    """
+
+    key: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of the running daemon.
+
+    Attributes:
+        what: ``ack``, ``snooze``, ``pause``, ``resume`` or ``test``.
+        arguments: JSON, as ``monitor.requests`` takes them.
+        by: who asks.
+        at_ns: UTC time, in nanoseconds since 1970.
+        id: given by the database; None before that.
+        answer: one line; None until the daemon has seen to it.
+    """
+
+    what: str
+    arguments: dict[str, Any]
+    by: str
+    at_ns: int
+    id: int | None = None
+    answer: str | None = None
+
+
+Told = Output | Delivery | Settled | Request
+"""What is kept of how people are told of alarms."""
+
+Record = (
+    Chunk
+    | RrIntervals
+    | WindowResult
+    | Gap
+    | Change
+    | Patient
+    | Strap
+    | StrapState
+    | Unpaired
+    | RefusedMessage
+    | Told
+)
 """What the writer stores."""

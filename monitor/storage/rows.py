@@ -14,7 +14,7 @@ from ingest.rr import RrIntervals
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import ModelId, WindowResult
 from monitor.storage.codec import decode, encode
-from monitor.storage.records import Strap, StrapState
+from monitor.storage.records import RefusedMessage, Strap, StrapState
 from monitor.storage.schema import TEXT_LIMIT
 from monitor.window import Gap
 
@@ -181,6 +181,18 @@ def strap_from(row: Row) -> tuple[Strap, StrapState | None]:
         return strap, None
     columns = ("stage", "cause", "advice", "since_ns", "battery", "battery_ns")
     return strap, StrapState(stream, *(row[column] for column in columns))
+
+
+def refused_message_row(message: RefusedMessage) -> dict[str, Any]:
+    """The columns of a refused message; NULs, which Postgres does not take, are made visible."""
+    return {
+        "reason": checked_text(message.reason),
+        "first_ns": int(message.first_ns),
+        "last_ns": int(message.last_ns),
+        "topic": message.topic.replace("\0", "\\0"),
+        "detail": message.detail.replace("\0", "\\0"),
+        "excerpt": message.excerpt,
+    }
 
 
 def alarm_row(alarm: Alarm) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0003"
+REVISION = "0005"
 """The migration that makes these tables; a database at another one is not read or written."""
 
 TEXT_LIMIT = 255
@@ -198,3 +198,118 @@ class AlarmChangeRow(Base):
     at_ns: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str]
     reason: Mapped[str] = mapped_column(Text)
+
+
+class RefusedMessageRow(Base):
+    """The first message that was refused for a reason; later ones only say that they came."""
+
+    __tablename__ = "refused_messages"
+
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    first_ns: Mapped[int] = mapped_column(BigInteger)
+    last_ns: Mapped[int] = mapped_column(BigInteger)
+    topic: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    excerpt: Mapped[bytes]
+    """How its payload begins."""
+
+
+class AlarmSignalRow(Base):
+    """How people are told of an alarm, as the last step left it; see ``alerts.records``."""
+
+    __tablename__ = "alarm_signals"
+    __table_args__ = (Index(None, "presence"),)
+
+    alarm_id: Mapped[str] = mapped_column(ForeignKey("alarms.id"), primary_key=True)
+    presence: Mapped[str]
+    since_ns: Mapped[int] = mapped_column(BigInteger)
+    priority: Mapped[str]
+    """The highest that the alarm has had."""
+    bout: Mapped[str]
+    bout_count: Mapped[int]
+    bout_started_ns: Mapped[int] = mapped_column(BigInteger)
+    acknowledged_by: Mapped[str | None]
+    acknowledged_ns: Mapped[int | None] = mapped_column(BigInteger)
+    snoozed_until_ns: Mapped[int | None] = mapped_column(BigInteger)
+    last_told_ns: Mapped[int | None] = mapped_column(BigInteger)
+    told: Mapped[list[str]] = mapped_column(JSON)
+    issued: Mapped[int]
+    signal_lost: Mapped[bool]
+    loss_told: Mapped[bool]
+
+
+class AlarmPauseRow(Base):
+    """A time in which nobody is told of a patient's alarms."""
+
+    __tablename__ = "alarm_pauses"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    kind: Mapped[str | None]
+    from_ns: Mapped[int] = mapped_column(BigInteger)
+    until_ns: Mapped[int] = mapped_column(BigInteger)
+    by: Mapped[str]
+    ended_ns: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class NotificationRow(Base):
+    """The outbox: what somebody is to be told, written with what it tells of."""
+
+    __tablename__ = "notifications"
+    __table_args__ = (Index(None, "state", "due_ns"), Index(None, "alarm_id"))
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    alarm_id: Mapped[str] = mapped_column(ForeignKey("alarms.id"))
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.id"))
+    contact: Mapped[str]
+    kind: Mapped[str]
+    due_ns: Mapped[int] = mapped_column(BigInteger)
+    thread: Mapped[str]
+    expires_with_alarm: Mapped[bool]
+    state: Mapped[str]
+    """``waiting``, ``delivered``, ``failed`` or ``void``."""
+    made_ns: Mapped[int] = mapped_column(BigInteger)
+
+
+class DeliveryRow(Base):
+    """What became of a notification on one channel of its contact."""
+
+    __tablename__ = "deliveries"
+
+    key: Mapped[str] = mapped_column(ForeignKey("notifications.key"), primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    """``retrying``, ``delivered`` or ``failed``."""
+    attempts: Mapped[int]
+    at_ns: Mapped[int] = mapped_column(BigInteger)
+    """Of the last attempt."""
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class AlarmAuditRow(Base):
+    """What was done about alarms, by whom. Rows are added and never altered."""
+
+    __tablename__ = "alarm_audit"
+    __table_args__ = (Index(None, "alarm_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at_ns: Mapped[int] = mapped_column(BigInteger)
+    alarm_id: Mapped[str | None]
+    patient_id: Mapped[str]
+    what: Mapped[str]
+    by: Mapped[str | None]
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class AlarmRequestRow(Base):
+    """What somebody asked of the running daemon: to acknowledge, to snooze, to pause."""
+
+    __tablename__ = "alarm_requests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at_ns: Mapped[int] = mapped_column(BigInteger)
+    what: Mapped[str]
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSON)
+    by: Mapped[str]
+    answer: Mapped[str | None] = mapped_column(Text)
+    """None until the daemon has seen to it."""
