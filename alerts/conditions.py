@@ -55,8 +55,8 @@ class Alarm:
         id: unique for ever (UUID4 as text).
         patient: whose heart.
         condition: ``class:AF``, ``rr:AF``, ``rate:high``, ``rate:low``, ``pause``, or a technical
-            one (``alerts.technical``): ``device:``, ``electrodes:``, ``signal:`` or ``battery:`` and
-            the device.
+            one: ``device:``, ``electrodes:``, ``signal:`` or ``battery:`` and the device
+            (``alerts.technical``), or one of ``alerts.gateway``.
         priority: how soon somebody must act.
         started_ns: UTC start of the first window that speaks for it.
         raised_ns: UTC end of the window that made it sustained.

@@ -10,7 +10,7 @@ there is one heart, and two devices that see it only make the evidence come in f
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
@@ -29,6 +29,25 @@ AGE_FACTOR = 3
 
 def _new_id() -> str:
     return str(uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """How the last good windows of a patient speak about one condition.
+
+    Attributes:
+        rule: what they are held against.
+        value: what it measures in the newest one; None where that does not tell.
+        speaking_for: how many of them speak for it.
+        speaking_against: how many speak against it.
+        of: how many they are, at most ``rule.n``.
+    """
+
+    rule: Rule
+    value: float | None
+    speaking_for: int
+    speaking_against: int
+    of: int
 
 
 @dataclass(slots=True)
@@ -90,6 +109,10 @@ class Engine:
                 )
             active[alarm.condition] = alarm
 
+    def policy(self, patient: str) -> Policy:
+        """The rules that a patient's windows are held against."""
+        return self._policy_for(patient)
+
     def active(self, patient: str) -> tuple[Alarm, ...]:
         """The alarms of a patient that have not ended, oldest first."""
         known = self._patients.get(patient)
@@ -111,6 +134,14 @@ class Engine:
                 if change is not None:
                     changes.append(change)
         return changes
+
+    def weigh(self, patient: str) -> tuple[Weight, ...]:
+        """How the windows up to a patient's newest good one speak, for each rule; for people."""
+        known = self._patients.get(patient)
+        if known is None or not known.recent:
+            return ()
+        policy = self._policy_for(patient)
+        return tuple(_weigh(known.recent, rule, policy.hop_s) for rule in policy.rules)
 
     def _patient(self, patient: str) -> _Patient:
         return self._patients.setdefault(patient, _Patient())
@@ -192,6 +223,17 @@ def _evidence(
             if len(evidence) == rule.n:
                 break
     return evidence
+
+
+def _weigh(recent: Sequence[Observation], rule: Rule, hop_s: float) -> Weight:
+    values = [value for _, value in _evidence(recent, rule, hop_s, recent[-1])]
+    return Weight(
+        rule,
+        _measure(rule, recent[-1]),
+        speaking_for=sum(rule.speaks_for(value) for value in values),
+        speaking_against=sum(rule.speaks_against(value) for value in values),
+        of=len(values),
+    )
 
 
 def _end(patient: _Patient, alarm: Alarm, observation: Observation, reason: str) -> Change:

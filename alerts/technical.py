@@ -193,6 +193,12 @@ class DeviceWatch:
         )
         return self._raise(UNREAD, now, begun, why)
 
+    def drop(self, now: Moment, why: str) -> list[Change]:
+        """End all its alarms: it is no longer watched."""
+        alarms = list(self._active.values())
+        self._active.clear()
+        return [end(alarm, now.utc_ns, self._line(why)) for alarm in alarms]
+
     def _seconds_read(self, now: Moment, within_s: float) -> float:
         return sum(s for at_ns, s in self._read if now.steady_ns - at_ns <= within_s * 1e9)
 

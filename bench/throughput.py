@@ -23,6 +23,7 @@ from ingest.simulator import Noise, SimulatorSource
 from ingest.source import Source
 from models.bundle import Bundle
 from models.runtime import Runtime
+from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
 from monitor.beats import find_beats
 from monitor.daemon import Daemon
@@ -146,7 +147,7 @@ def whole_path(material: Material, bundle: Bundle) -> WholePath:
                     material.sources(),
                     writer=writer,
                     analyzer=analyzer,
-                    engine=_engine(bundle),
+                    alarms=Alarms(_engine(bundle), writer),
                     length_s=LENGTH_S,
                     hop_s=HOP_S,
                     on_result=[lambda result, seen=results: seen.append(result.grade.good)],  # type: ignore[misc]

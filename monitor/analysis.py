@@ -36,19 +36,22 @@ class Analyzer:
     """Analyses windows of any stream; the same for the daemon and for recordings.
 
     Args:
-        runtime: the network. Only one thread may call ``analyze`` at a time.
+        runtime: the network; None if it cannot be used, and then only quality and beats are told.
+            Only one thread may call ``analyze`` at a time.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime | None) -> None:
         self._runtime = runtime
-        bundle = runtime.bundle
-        self.model = ModelId(bundle.name, bundle.digest, bundle.classes)
+        self.model: ModelId | None = None
+        if runtime is not None:
+            bundle = runtime.bundle
+            self.model = ModelId(bundle.name, bundle.digest, bundle.classes)
 
     def analyze(self, windows: Sequence[Window]) -> list[WindowResult]:
         """One result a window, in their order."""
         read = [self._read(window) for window in windows]
         inputs = [r.inputs for r in read if r.inputs is not None]
-        if not inputs:
+        if not inputs or self._runtime is None:
             return [self._result(r, None) for r in read]
         probabilities = self._runtime.infer(np.concatenate(inputs)).probabilities
         results = []
@@ -65,8 +68,8 @@ class Analyzer:
         if window.duration_s < SHORTEST_S:
             return _Read(window, Grade(Quality.BAD, (Reason.GAP,)), None, None)
         grade, beats = assess(window)
-        if not grade.good:
-            return _Read(window, grade, None, None)
+        if not grade.good or self._runtime is None:
+            return _Read(window, grade, beats, None)
         inputs = [
             self._runtime.prepare(piece, window.rate)
             for piece in pieces(window.microvolts, window.rate, self._runtime.bundle.window_s)

@@ -1,19 +1,21 @@
 """The daemon: chunks from every source, through the pipeline, to stored results and alarms."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
 
-from alerts.conditions import Change
-from alerts.engine import Engine
+from alerts.conditions import Change, Observation
+from alerts.records import Output
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from ingest.source import Source
+from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
 from monitor.handover import PATIENCE_S, attempt, tell
 from monitor.metrics import (
@@ -26,6 +28,7 @@ from monitor.metrics import (
     WINDOWS_SKIPPED,
 )
 from monitor.observe import observation
+from monitor.pauses import PauseWatch
 from monitor.quality import Reason
 from monitor.results import WindowResult, unread
 from monitor.ring import Ring
@@ -60,6 +63,24 @@ _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A time without a beat, seen while it lasts.
+
+    Attributes:
+        stream: whose.
+        seen: what the alarm rules take in.
+    """
+
+    stream: Stream
+    seen: Observation
+
+    @property
+    def start_ns(self) -> int:
+        """UTC time of its start, in nanoseconds."""
+        return self.seen.start_ns
+
+
 class Daemon:
     """Joins sources, rings, analysis, storage and alarms on one event loop.
 
@@ -67,13 +88,12 @@ class Daemon:
         sources: where chunks come from.
         writer: the started writer; ``run`` stops it at the end.
         analyzer: what reads windows; it runs on a thread of its own.
-        engine: what decides on alarms, restored to where it stopped.
+        alarms: decides on them and tells, restored to where it stopped.
         length_s: window length, in seconds.
         hop_s: from one window to the next, in seconds.
         ended: UTC ns at which an earlier run's signal of a stream ended; the time from then to its
             first chunk is stored as a gap.
         on_result: called with every stored result, on the event loop.
-        on_change: called with every stored change of an alarm, on the event loop.
     """
 
     def __init__(
@@ -82,32 +102,36 @@ class Daemon:
         *,
         writer: Writer,
         analyzer: Analyzer,
-        engine: Engine,
+        alarms: Alarms,
         length_s: float,
         hop_s: float,
         ended: Mapping[Stream, int] | None = None,
         on_result: Sequence[Callable[[WindowResult], None]] = (),
-        on_change: Sequence[Callable[[Change], None]] = (),
     ) -> None:
         self._sources = sources
         self._writer = writer
         self._analyzer = analyzer
-        self._engine = engine
+        self._alarms = alarms
         self._length_s = length_s
         self._hop_s = hop_s
         self._ended = dict(ended or {})
         self._on_result = on_result
-        self._on_change = on_change
         self._rings: dict[Stream, Ring] = {}
         self._rr_rings: dict[Stream, RrRing] = {}
-        self._windows: asyncio.Queue[Window] = asyncio.Queue(_WINDOWS_WAITING)
+        self._windows: asyncio.Queue[Window | _Pause] = asyncio.Queue(_WINDOWS_WAITING)
         self._taking: set[asyncio.Task[None]] = set()
         self._last_of: dict[Stream, asyncio.Task[None]] = {}
         self._storing: set[asyncio.Task[bool]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._pauses: dict[Stream, PauseWatch] = {}
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="pauses")
 
     async def run(
-        self, stop: asyncio.Event, *, backlog: Iterable[Chunk | RrIntervals] = ()
+        self,
+        stop: asyncio.Event,
+        *,
+        backlog: Iterable[Chunk | RrIntervals] = (),
+        last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Run until every source has ended or ``stop`` is set; then finish what is in flight.
 
@@ -115,6 +139,7 @@ class Daemon:
             stop: ends the run.
             backlog: chunks that an earlier run stored but whose windows it did not; they are
                 analysed first.
+            last: awaited when all is analysed, while the writer still writes.
         """
         analysis = asyncio.create_task(self._analyze())
         feeding = asyncio.create_task(self._feed(backlog))
@@ -130,11 +155,14 @@ class Daemon:
             if analysis.done():
                 await analysis  # it never ends by itself: raise what ended it
             await finishing
+            if last is not None:
+                await last()
         finally:
             for task in (stopping, feeding, analysis, finishing):
                 if task is not None:
                     task.cancel()
             self._inference.shutdown(wait=False)
+            self._looking.shutdown(wait=False)
             await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
@@ -231,6 +259,27 @@ class Daemon:
         else:
             await self._cut_ecg(chunk, live=live)
 
+    async def _look_for_pause(self, chunk: Chunk, *, live: bool) -> None:
+        """Look whether the heart goes without a beat now: windows would tell too late."""
+        stream = chunk.stream
+        try:
+            watch = self._pauses.get(stream)
+            if watch is None:
+                limit_s = self._alarms.pause_s(stream.patient)
+                if limit_s is None:
+                    return
+                watch = self._pauses[stream] = PauseWatch(stream, limit_s)
+            loop = asyncio.get_running_loop()
+            seen = await loop.run_in_executor(self._looking, watch.add, chunk)
+        except Exception:  # noqa: BLE001 - the windows still tell of it
+            self._pauses.pop(stream, None)
+            WINDOWS_FAILED.inc()
+            _log.exception("pauses not looked for", stream=str(stream), start_ns=chunk.start_ns)
+            return
+        if seen is not None:
+            # Behind the windows that wait: older ones after it would speak against it.
+            await self._queue(_Pause(stream, seen), live=live)
+
     async def _cut_ecg(self, chunk: Chunk, *, live: bool) -> None:
         ring = self._rings.get(chunk.stream)
         if ring is None:
@@ -240,16 +289,23 @@ class Daemon:
         for gap in cut.gaps:
             await self._record_gap(gap)
         for window in cut.windows:
-            while live and self._windows.full():
-                await self._skip(self._windows.get_nowait())
-            await self._windows.put(window)
-            WINDOW_QUEUE.set(self._windows.qsize())
+            await self._queue(window, live=live)
+        await self._look_for_pause(chunk, live=live)
 
-    async def _skip(self, window: Window) -> None:
+    async def _queue(self, item: "Window | _Pause", *, live: bool) -> None:
+        while live and self._windows.full():
+            await self._skip(self._windows.get_nowait())
+        await self._windows.put(item)
+        WINDOW_QUEUE.set(self._windows.qsize())
+
+    async def _skip(self, item: "Window | _Pause") -> None:
         """Store a window that nobody has the time to read."""
         try:
-            WINDOWS_SKIPPED.inc()
-            await self._conclude(unread(window, Reason.SKIPPED))
+            if isinstance(item, Window):
+                WINDOWS_SKIPPED.inc()
+                await self._conclude(unread(item, Reason.SKIPPED))
+            else:
+                await self._conclude_pause(item)
         finally:
             self._windows.task_done()
 
@@ -311,8 +367,21 @@ class Daemon:
             batch = [await self._windows.get()]
             while len(batch) < _BATCH and not self._windows.empty():
                 batch.append(self._windows.get_nowait())
-            results = await loop.run_in_executor(self._inference, self._analyze_batch, batch)
-            await asyncio.gather(*(self._conclude(result) for result in results))
+            windows = [item for item in batch if isinstance(item, Window)]
+            results = iter(
+                await loop.run_in_executor(self._inference, self._analyze_batch, windows)
+                if windows
+                else []
+            )
+            # Each decides on alarms before it first waits, and so in this order.
+            await asyncio.gather(
+                *(
+                    self._conclude(next(results))
+                    if isinstance(item, Window)
+                    else self._conclude_pause(item)
+                    for item in batch
+                )
+            )
             for _ in batch:
                 self._windows.task_done()
             WINDOW_QUEUE.set(self._windows.qsize())
@@ -324,28 +393,39 @@ class Daemon:
         except Exception:  # noqa: BLE001 - one bad window must not end the watch
             if len(batch) == 1:
                 _failed("window failed", batch[0])
-                return []
+                return [unread(batch[0], Reason.FAILED)]
         return [result for window in batch for result in self._analyze_batch([window])]
+
+    def _decide(self, of: "WindowResult | _Pause") -> tuple[list[Change], list[Output]]:
+        changes: list[Change] = []
+        try:
+            changes = self._alarms.step(of.seen if isinstance(of, _Pause) else observation(of))
+            return changes, self._alarms.signal(changes)
+        except Exception:  # noqa: BLE001 - nor must it end the watch of all the others
+            _failed("alarms failed", of)
+        return changes, []
+
+    async def _conclude_pause(self, pause: "_Pause") -> None:
+        """Decide on alarms, store the changes, then tell."""
+        changes, outputs = self._decide(pause)
+        if changes:
+            await self._store(RESULTS_REFUSED, pause.stream, *changes, *outputs)
+            self._alarms.tell(changes, outputs)
 
     async def _conclude(self, result: WindowResult) -> None:
         """Decide on alarms, store result and changes as one, then tell."""
-        changes: list[Change] = []
-        try:
-            changes = self._engine.step(observation(result))
-        except Exception:  # noqa: BLE001 - nor must it end the watch of all the others
-            _failed("alarms failed", result)
-        await self._store(RESULTS_REFUSED, result.stream, result, *changes)
+        changes, outputs = self._decide(result)
+        await self._store(RESULTS_REFUSED, result.stream, result, *changes, *outputs)
         # An alarm is told even if it could not be stored: silence would be the worse failure.
         tell(self._on_result, result)
-        for change in changes:
-            tell(self._on_change, change)
+        self._alarms.tell(changes, outputs)
 
 
 def _start_ns(chunk: Chunk | RrIntervals) -> int:
     return start_ns(chunk) if isinstance(chunk, RrIntervals) else chunk.start_ns
 
 
-def _failed(event: str, window: Window | RrWindow | WindowResult) -> None:
+def _failed(event: str, window: "Window | RrWindow | WindowResult | _Pause") -> None:
     """Log the exception that a window led to, and count it."""
     WINDOWS_FAILED.inc()
     _log.exception(event, stream=str(window.stream), start_ns=window.start_ns)

@@ -29,3 +29,12 @@ STRAP_CONNECTED = Gauge(
 STRAP_BATTERY = Gauge(
     "leadone_strap_battery_percent", "Battery of a paired strap", ["patient", "device"]
 )
+NOTIFICATIONS_WAITING = Gauge(
+    "leadone_notifications_waiting", "Messages about alarms that are still to be delivered"
+)
+NOTIFICATIONS_SENT = Counter(
+    "leadone_notifications_sent", "Messages about alarms that a channel took", ["channel"]
+)
+NOTIFICATION_FAILURES = Counter(
+    "leadone_notification_failures", "Attempts to deliver that failed", ["channel"]
+)

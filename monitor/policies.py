@@ -41,11 +41,13 @@ def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
     problems: list[str] = []
     policies = {}
     for i, patient in enumerate(config.patients):
+        named = [f"classes.{name}" for name in patient.alarms.classes]
+        named += [f"chronic.{name}" for name in patient.alarms.chronic]
         problems.extend(
-            f"patients[{i}].alarms.classes.{name}: there is no alarm for this class; "
+            f"patients[{i}].alarms.{place}: there is no alarm for this class; "
             f"there are some for {', '.join(sorted(known))}"
-            for name in patient.alarms.classes
-            if name not in known
+            for place in named
+            if place.partition(".")[2] not in known
         )
         policies[patient.id] = _for_patient(default, patient)
     if problems:
@@ -56,6 +58,7 @@ def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
 def _for_patient(default: Policy, patient: PatientConfig) -> Policy:
     alarms = patient.alarms
     silent = {name for name, override in alarms.classes.items() if not override.enabled}
+    silent.update(alarms.chronic)
     policy = replace(
         default, classes=tuple(rule for rule in default.classes if rule.name not in silent)
     )

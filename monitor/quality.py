@@ -46,6 +46,8 @@ class Reason(StrEnum):
     GAP = "gap"
     SKIPPED = "skipped"
     """Nobody looked: the gateway had no time."""
+    FAILED = "failed"
+    """Whoever looked could not go on: a fault of the program or of the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from alerts.engine import MEMORY, Engine
+from alerts.gateway import is_gateways
 from alerts.technical import is_technical
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
@@ -47,7 +48,8 @@ def restore(
         for result in history.windows(patient.id, since_ns, _FOREVER_NS)
         if result.start_ns < again.get(result.stream, _FOREVER_NS)
     ]
-    engine.restore((a for a in history.active_alarms() if not is_technical(a)), recent)
+    hearts = (a for a in history.active_alarms() if not is_technical(a) and not is_gateways(a))
+    engine.restore(hearts, recent)
 
 
 def backlog(

@@ -4,18 +4,20 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
 
 from alerts.conditions import Change
 from alerts.engine import Engine
+from alerts.technical import device_of
 from ingest.chunk import Stream
 from ingest.source import Source
-from models.bundle import DEFAULT, Bundle, find_bundle
+from models.bundle import DEFAULT, Bundle, BundleError, find_bundle
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
 from monitor.config import Config, ConfigError
+from monitor.contacts import build_channels
 from monitor.daemon import Daemon
 from monitor.policies import build_policies
 from monitor.results import WindowResult
@@ -25,8 +27,11 @@ from monitor.storage.history import History
 from monitor.storage.records import Patient
 from monitor.storage.writer import Writer
 from monitor.straps import Straps, check_straps
+from monitor.watchers import Watchers
 
 _log = structlog.get_logger()
+
+_LATELY_NS = 7 * 86_400 * 10**9
 
 
 def open_bundle(config: Config) -> Bundle:
@@ -44,7 +49,7 @@ async def serve(
     bundle: Bundle,
     *,
     stop: asyncio.Event,
-    with_straps: bool = True,
+    attended: bool = True,
     on_result: Sequence[Callable[[WindowResult], None]] = (),
     on_change: Sequence[Callable[[Change], None]] = (),
 ) -> None:
@@ -55,55 +60,65 @@ async def serve(
         sources: the configured ones.
         bundle: what classifies.
         stop: ends the run.
-        with_straps: whether the straps that are paired in the database are watched too.
+        attended: whether the straps that are paired in the database and the configured broker are
+            watched too, and people told of alarms; a second daemon beside one that does must not.
         on_result: called with every stored result.
         on_change: called with every alarm that begins or ends.
 
     Raises:
         ConfigError: if the configuration does not fit the bundle or the paired straps, or there
-            are neither sources nor straps.
+            are neither sources nor straps nor a broker.
         DatabaseError: if the database cannot be used.
-        BundleError: if the graph does not load.
     """
     started = time.monotonic()
     url = config.database.get_secret_value()
     engine = Engine(build_policies(config, bundle))
+    channels = build_channels(config) if attended else {}
     # The graph and the database are opened side by side: together they are most of the start.
     with ThreadPoolExecutor(1) as opening:
         loading = opening.submit(Runtime, bundle, config.inference.threads)
         maintenance.upgrade(url)
         now_ns = time.time_ns()
-        with History(url) as history:
-            straps = _straps(config, history) if with_straps else Straps((), ())
-            sources = [*sources, *straps.sources()]
-            if not sources:
-                raise ConfigError(
-                    ["nothing to watch: configure a source, or leadone pair ADDRESS --patient ID"]
-                )
-            streams = [*(Stream(s.patient, s.device) for s in config.sources), *straps.streams]
-            ends = {stream: history.last_window_end(stream) for stream in streams}
-            left = backlog(
-                history,
-                streams,
-                now_ns=now_ns,
-                length_s=config.window.length,
-                hop_s=config.window.hop,
-            )
-            restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
-        runtime = loading.result()
+        history = History(url)
+        straps = _straps(config, history) if attended else Straps((), ())
+        configured = [Stream(s.patient, s.device) for s in config.sources]
+        sources = [*sources, *straps.sources()]
+        known = _known(history, now_ns) if attended and config.mqtt is not None else ()
+        streams = [*dict.fromkeys((*configured, *straps.streams, *known))]
+        ends = {stream: history.last_window_end(stream) for stream in streams}
+        left = backlog(
+            history,
+            streams,
+            now_ns=now_ns,
+            length_s=config.window.length,
+            hop_s=config.window.hop,
+        )
+        restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
+        runtime, broken = _loaded(loading)
     writer = Writer(url)
     writer.start()
     await writer.store(*(Patient(p.id, p.name) for p in config.patients))
+    parts = Watchers(
+        config, bundle, history, writer, engine, channels, straps, on_change, attended=attended
+    )
+    if config.mqtt is not None and attended:
+        sources.append(parts.listen(known))
+    if not sources:
+        await asyncio.to_thread(writer.stop)
+        raise ConfigError(
+            ["nothing to watch: configure a source or broker, or leadone pair ADDRESS --patient ID"]
+        )
+    if broken is not None:
+        parts.gateway.no_model(broken)
     daemon = Daemon(
         sources,
         writer=writer,
         analyzer=Analyzer(runtime),
-        engine=engine,
+        alarms=parts.alarms,
         length_s=config.window.length,
         hop_s=config.window.hop,
         ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
-        on_result=[*on_result, straps.result],
-        on_change=on_change,
+        on_result=[*on_result, *parts.on_result],
     )
     _log.info(
         "ready",
@@ -113,19 +128,56 @@ async def serve(
         backlog_chunks=len(left),
         seconds=round(time.monotonic() - started, 2),
     )
-    watching = asyncio.create_task(straps.run(writer, stop, on_change))
+    ended = asyncio.Event()
+    beside = asyncio.gather(*parts.running(ended))
+
+    async def finish() -> None:
+        ended.set()
+        await asyncio.gather(beside, return_exceptions=True)
+
+    def failed(done: "asyncio.Future[list[None]]") -> None:
+        # Nothing would be told any more: the run ends, loudly, and systemd begins another.
+        if not done.cancelled() and done.exception() is not None:
+            stop.set()
+
+    beside.add_done_callback(failed)
     try:
-        await daemon.run(stop, backlog=left)
+        await daemon.run(stop, backlog=left, last=finish)
+        await beside
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
+        await asyncio.to_thread(history.close)
     _log.info("stopped")
+
+
+def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
+    """The network; or None and why not: rates and pauses are watched all the same."""
+    try:
+        return loading.result(), None
+    except BundleError as error:
+        _log.error("no model", reason=str(error))
+        return None, str(error)
+
+
+def _known(history: History, now_ns: int) -> list[Stream]:
+    """Streams that something was seen of in the last week."""
+    return [
+        stream
+        for stream in history.streams()
+        if (end_ns := history.last_window_end(stream)) is not None and now_ns - end_ns < _LATELY_NS
+    ]
 
 
 def _straps(config: Config, history: History) -> Straps:
     paired = history.straps()
     check_straps(config, (strap for strap, _ in paired))
-    return Straps(paired, history.active_alarms())
+    active = history.active_alarms()
+    if config.mqtt is not None:
+        # Those of a broker's devices are of the same kinds, and not left behind by a strap.
+        of_straps = {strap.stream for strap, _ in paired}
+        active = [a for a in active if Stream(a.patient, device_of(a)) in of_straps]
+    return Straps(paired, active)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

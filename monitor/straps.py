@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from alerts.conditions import Alarm, Change
-from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical, is_update
+from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical
 from ingest.chunk import Stream
 from ingest.source import Source
 from monitor.config import Config, ConfigError
-from monitor.handover import PATIENCE_S, attempt, tell
+from monitor.handover import attempt
 from monitor.metrics import RESULTS_REFUSED, STRAP_BATTERY, STRAP_CONNECTED
 from monitor.quality import Reason
 from monitor.results import WindowResult
@@ -126,7 +126,7 @@ class Straps:
         self._orphans = [alarm for some in alarms.values() for alarm in some]
         self._heard_battery: set[Stream] = set()
         self._changes: list[Change] = []
-        self._telling: set[asyncio.Task[None]] = set()
+        self._storing: set[asyncio.Task[bool]] = set()
 
     @property
     def streams(self) -> Collection[Stream]:
@@ -185,26 +185,29 @@ class Straps:
         self._changed(watched.alarms.skin(now, touches))
 
     async def run(
-        self, writer: Writer, stop: asyncio.Event, on_change: Sequence[Callable[[Change], None]]
+        self,
+        writer: Writer,
+        stop: asyncio.Event,
+        conclude: Callable[[Sequence[Change]], None],
     ) -> None:
-        """Store states and alarms, tell of these, and answer for the straps in pairing.
+        """Store states, hand on alarms, and answer for the straps in pairing.
 
         Args:
             writer: the started writer.
             stop: ends it.
-            on_change: called with every alarm that begins or ends, on the event loop.
+            conclude: takes what changes about alarms.
         """
         now_ns = self._now_ns()
         for alarm in self._orphans:
             reason = f"{device_of(alarm)} is no longer paired"
             self._changes.append(end(alarm, now_ns, reason))
         answering = asyncio.create_task(self._answer()) if self._of else None
-        storing: asyncio.Task[None] | None = None
+        storing: asyncio.Task[bool] | None = None
         try:
-            self._conclude(writer, on_change)
+            self._conclude(conclude)
             while self._of and not stop.is_set():
                 self._look()
-                self._conclude(writer, on_change)
+                self._conclude(conclude)
                 if storing is None or storing.done():
                     storing = self._keep(writer)
                 with contextlib.suppress(TimeoutError):
@@ -216,7 +219,7 @@ class Straps:
             if answering is not None:
                 answering.cancel()
             await asyncio.gather(
-                *self._telling, *([answering] if answering else []), return_exceptions=True
+                *self._storing, *([answering] if answering else []), return_exceptions=True
             )
 
     def _moment(self) -> Moment:
@@ -275,14 +278,11 @@ class Straps:
         if change is not None:
             self._changes.append(change)
 
-    def _conclude(self, writer: Writer, on_change: Sequence[Callable[[Change], None]]) -> None:
+    def _conclude(self, conclude: Callable[[Sequence[Change]], None]) -> None:
         changes, self._changes = self._changes, []
-        for change in changes:
-            task = asyncio.create_task(_store_and_tell(writer, change, on_change))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        conclude(changes)
 
-    def _keep(self, writer: Writer) -> asyncio.Task[None] | None:
+    def _keep(self, writer: Writer) -> asyncio.Task[bool] | None:
         """Store the states that have changed; one at a time, so that the last one stays."""
         new = [w for w in self._of.values() if w.state != w.stored]
         if not new:
@@ -292,8 +292,8 @@ class Straps:
         task = asyncio.create_task(
             attempt(writer, RESULTS_REFUSED, [watched.state for watched in new])
         )
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
         return task
 
     async def _answer(self) -> None:
@@ -322,16 +322,3 @@ class Straps:
 def _stopped(state: StrapState, now_ns: int) -> StrapState:
     since_ns = now_ns if state.stage == _STREAMING else state.since_ns
     return replace(state, stage=STOPPED, cause=None, advice=None, since_ns=since_ns)
-
-
-async def _store_and_tell(
-    writer: Writer, change: Change, on_change: Sequence[Callable[[Change], None]]
-) -> None:
-    storing = asyncio.create_task(
-        attempt(writer, RESULTS_REFUSED, [change], patient=change.alarm.patient)
-    )
-    # An alarm is told even if it could not be stored: silence would be the worse failure.
-    await asyncio.wait({storing}, timeout=PATIENCE_S if writer.healthy else 0.0)
-    if not is_update(change):
-        tell(on_change, change)
-    await storing

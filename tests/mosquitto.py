@@ -4,6 +4,8 @@ Use it with ``pytest_plugins = ["mosquitto"]``: the fixture ``mosquitto`` makes 
 ``mosquitto(tmp_path)`` or ``mosquitto(tmp_path, extra_config)``, and ends them after the test.
 """
 
+import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -30,9 +32,7 @@ class Mosquitto:
 
     def __init__(self, folder: Path, extra_config: str = "") -> None:
         assert PROGRAM is not None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
         self.folder = folder
         self.tls = "certfile" in extra_config
         self.process: subprocess.Popen[bytes] | None = None
@@ -100,6 +100,20 @@ class Mosquitto:
             self.process = None
             return
         raise RuntimeError(f"mosquitto does not end: {self.log}")
+
+
+def _free_port() -> int:
+    """One that the kernel gives to no client.
+
+    While a broker is down, those who try to reach it would else meet themselves now and then: from
+    its port to its port, and it could not be started again.
+    """
+    ports = random.SystemRandom()
+    while True:
+        port = ports.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture

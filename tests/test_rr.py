@@ -31,6 +31,7 @@ from ingest.episodes import Episode, EpisodeKind, Script
 from ingest.rr import RrIntervals
 from ingest.simulator import simulate
 from models.bundle import DEFAULT, find_bundle
+from monitor.alarms import Alarms
 from monitor.beats import find_beats
 from monitor.cli.history import show_episodes, show_history
 from monitor.config import Config
@@ -596,14 +597,14 @@ def url(tmp_path: Path) -> str:
 
 async def watched(url: str, *sources: Any, engine: Engine | None = None, **options: Any) -> Any:
     changes: list[Change] = []
+    writer = started(url)
     daemon = Daemon(
         sources,
-        writer=started(url),
+        writer=writer,
         analyzer=FakeAnalyzer(),  # type: ignore[arg-type]
-        engine=engine or Engine(policies()),
+        alarms=Alarms(engine or Engine(policies()), writer, on_change=[changes.append]),
         length_s=10,
         hop_s=5,
-        on_change=[changes.append],
         **options,
     )
     async with asyncio.timeout(60):

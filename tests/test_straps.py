@@ -45,6 +45,7 @@ from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from models.bundle import DEFAULT, find_bundle
 from monitor import straps as straps_module
+from monitor.alarms import Alarms
 from monitor.config import Config, ConfigError
 from monitor.daemon import Daemon
 from monitor.resume import backlog, restore
@@ -401,11 +402,12 @@ def seen(url: str) -> list[Any]:
 
 async def watched(url: str, source: Any, engine: Engine | None = None, **more: Any) -> Engine:
     engine = engine or fake_engine()
+    writer = started(url)
     daemon = Daemon(
         [source],
-        writer=started(url),
+        writer=writer,
         analyzer=FakeAnalyzer(),
-        engine=engine,
+        alarms=Alarms(engine, writer),
         length_s=10,
         hop_s=5,
     )

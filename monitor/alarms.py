@@ -1,0 +1,263 @@
+"""Alarms from beginning to end: conditions become signals, are stored as one, and are told."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from alerts.conditions import Change, Observation
+from alerts.engine import Engine
+from alerts.escalation import Plan
+from alerts.gateway import GATEWAY
+from alerts.records import Output, Presence, Signal
+from alerts.signals import Signals
+from alerts.technical import Moment, is_technical, is_update
+from monitor.composing import Composer
+from monitor.contacts import now as present
+from monitor.handover import PATIENCE_S, attempt, tell
+from monitor.metrics import RESULTS_REFUSED
+from monitor.outbox import Outbox
+from monitor.requests import answer
+from monitor.results import WindowResult
+from monitor.storage.history import History
+from monitor.storage.records import Record, Request
+from monitor.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from alerts.channels.channel import Channel
+
+_log = structlog.get_logger()
+
+_LOOK_S = 1.0
+
+# Without a readable window for so long nobody can say whether an alarm's condition is still true.
+SIGNAL_LOST_S = 120.0
+
+# Of alarms that are over so many are remembered: their last messages may still be on the way.
+_OVER_KEPT = 1000
+
+_OFF_KEPT_NS = 86_400 * 10**9
+
+
+class Alarms:
+    """Decides, stores and tells.
+
+    Args:
+        engine: decides on conditions of hearts.
+        writer: the started writer.
+        plan_for: who is told of a patient's alarms, when; by default nobody is.
+        channels: of each contact.
+        history: reads the strips that go with messages; None: no pictures.
+        patients: names for people by patient id.
+        class_names: plain names by class abbreviation.
+        on_change: called with every condition that begins or ends, on the event loop.
+        on_signals: called with a patient of whom people are told otherwise than before.
+        on_channel: told whether a channel works, and why not.
+        attended: whether there are signals; if not, conditions are stored and nothing more.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Writer,
+        *,
+        plan_for: Callable[[str], Plan] = lambda _: Plan(),
+        channels: Mapping[str, Sequence["Channel"]] | None = None,
+        history: History | None = None,
+        patients: Mapping[str, str | None] | None = None,
+        class_names: Mapping[str, str] | None = None,
+        on_change: Sequence[Callable[[Change], None]] = (),
+        on_signals: Sequence[Callable[[str], None]] = (),
+        on_channel: Callable[[str, str | None], None] = lambda _name, _wrong: None,
+        attended: bool = True,
+        now: Callable[[], Moment] = present,
+    ) -> None:
+        def utc_ns() -> int:
+            return now().utc_ns
+
+        self._engine = engine
+        self._signals = Signals(plan_for)
+        self._writer = writer
+        self._composer = Composer(
+            history, patients or {}, class_names or {}, self.signal_of, utc_ns
+        )
+        self._outbox = Outbox(
+            channels or {},
+            compose=self._composer.compose,
+            store=self.store,
+            on_channel=on_channel,
+            now_ns=utc_ns,
+        )
+        self._on_change = on_change
+        self._on_signals = on_signals
+        self._attended = attended
+        self._now = now
+        self._known: dict[str, Signal] = {}
+        self._read_ns: dict[str, int] = {}
+        self._lost: set[str] = set()
+        self._storing: set[asyncio.Task[Any]] = set()
+
+    def signal_of(self, alarm_id: str) -> Signal | None:
+        """The signal of an alarm that is on, or was lately."""
+        return self._known.get(alarm_id)
+
+    def on(self, patient: str) -> tuple[Signal, ...]:
+        """The signals of a patient that are not off, oldest alarm first."""
+        return self._signals.on(patient)
+
+    def restore(self, history: History) -> None:
+        """Take up the signals, pauses and messages that an earlier run left."""
+        now = self._now()
+        kept = [
+            signal
+            for signal in history.signals()
+            if signal.presence is not Presence.OFF or now.utc_ns - signal.since_ns < _OFF_KEPT_NS
+        ]
+        waiting = history.waiting()
+        self._known = {signal.alarm.id: signal for signal in kept}
+        self._signals.restore(kept, history.pauses(now.utc_ns), [n for n, _ in waiting])
+        self._outbox.restore(waiting)
+        for alarm_id in self._known:
+            for change in history.changes(alarm_id)[-1:]:
+                self._composer.restore({alarm_id: change.reason})
+
+    def pause_s(self, patient: str) -> float | None:
+        """The shortest pause of a patient that counts, in seconds; None where none does."""
+        rule = self._engine.policy(patient).pause
+        return None if rule is None else rule.seconds
+
+    def step(self, observation: Observation) -> list[Change]:
+        """What a window changes about the conditions of a heart."""
+        return self._engine.step(observation)
+
+    def signal(self, changes: Sequence[Change]) -> list[Output]:
+        """What changes of conditions change about whom is told; to be stored with them."""
+        if not self._attended:
+            return []
+        now = self._now()
+        outputs = [o for change in changes for o in self._signals.change(change, now)]
+        for change in changes:
+            self._composer.change(change)
+        self._note(outputs)
+        return outputs
+
+    def tell(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
+        """Hand on what was stored."""
+        self._outbox.take(outputs)
+        for change in changes:
+            if not is_update(change) or not is_technical(change.alarm):
+                tell(self._on_change, change)
+        for patient in {o.alarm.patient for o in outputs if isinstance(o, Signal)}:
+            tell(self._on_signals, patient)
+
+    def conclude(self, changes: Sequence[Change]) -> None:
+        """Store changes of conditions with their signals, then tell; returns at once."""
+        if changes:
+            self._keep(changes, self.signal(changes))
+
+    def result(self, result: WindowResult) -> None:
+        """Look at a stored result: whether the heart of its patient can be seen."""
+        self._composer.result(result)
+        if result.grade.good:
+            self._read_ns[result.stream.patient] = self._now().steady_ns
+
+    def acknowledge(self, patient: str, alarm_id: str | None, by: str) -> None:
+        """Somebody has answered one alarm of a patient, or all.
+
+        Raises:
+            ValueError: the patient has no such alarm on.
+        """
+        on = [signal.alarm.id for signal in self._signals.on(patient)]
+        if alarm_id is not None and alarm_id not in on:
+            raise ValueError(f"alarm {alarm_id!r} is unknown or off")
+        ids = on if alarm_id is None else [alarm_id]
+        if ids:
+            self._do(self._signals.acknowledge(ids, by, self._now()))
+
+    async def run(self, history: History | None, stop: asyncio.Event) -> None:
+        """Do what time brings and what people ask for, until ``stop``; then deliver what is due.
+
+        Args:
+            history: where people's requests are read.
+            stop: ends it.
+        """
+        delivering = asyncio.create_task(self._outbox.run(stop))
+        try:
+            while not stop.is_set():
+                try:
+                    self._look()
+                    if history is not None:
+                        await self._answer(history)
+                except Exception:  # noqa: BLE001 - it must go on looking
+                    _log.exception("alarms not looked at")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._pause_s())
+            await delivering
+        finally:
+            delivering.cancel()
+            await asyncio.gather(delivering, *self._storing, return_exceptions=True)
+
+    def _pause_s(self) -> float:
+        due_ns = self._signals.next_due()
+        if due_ns is None:
+            return _LOOK_S
+        return min(_LOOK_S, max(0.01, (due_ns - self._now().utc_ns) / 1e9))
+
+    def _look(self) -> None:
+        now = self._now()
+        known = {signal.alarm.patient for signal in self._known.values()}
+        for patient in known - {GATEWAY}:
+            read_ns = self._read_ns.setdefault(patient, now.steady_ns)
+            lost = now.steady_ns - read_ns > SIGNAL_LOST_S * 1e9
+            if lost is not (patient in self._lost):
+                (self._lost.add if lost else self._lost.discard)(patient)
+                self._do(self._signals.signal_lost(patient, lost, now))
+        self._do(self._signals.tick(now))
+
+    async def _answer(self, history: History) -> None:
+        for request in await asyncio.to_thread(history.requests):
+            outputs, said = answer(request, self._signals, self._now())
+            _log.info("asked", what=request.what, by=request.by, answer=said)
+            answered = Request(
+                request.what, request.arguments, request.by, request.at_ns, request.id, said
+            )
+            self._note(outputs)
+            await self._store([answered, *outputs])
+            self.tell((), outputs)
+
+    def _do(self, outputs: Sequence[Output]) -> None:
+        if outputs:
+            self._note(outputs)
+            self._keep((), outputs)
+
+    def _note(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Signal):
+                self._known[output.alarm.id] = output
+        over = [k for k, signal in self._known.items() if signal.presence is Presence.OFF]
+        for alarm_id in over[: max(0, len(over) - _OVER_KEPT)]:
+            del self._known[alarm_id]
+            self._composer.forget(alarm_id)
+
+    def _keep(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
+        task = asyncio.create_task(self._store_and_tell(changes, outputs))
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+
+    async def _store_and_tell(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
+        await self._store([*changes, *outputs])
+        self.tell(changes, outputs)
+
+    async def _store(self, records: Sequence[Record]) -> None:
+        """Make records durable; people are told even if that takes too long, or fails."""
+        storing = asyncio.create_task(attempt(self._writer, RESULTS_REFUSED, records))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        await asyncio.wait({storing}, timeout=PATIENCE_S if self._writer.healthy else 0.0)
+
+    async def store(self, *records: Record) -> None:
+        """As the outbox stores what became of its messages."""
+        await self._store(records)

@@ -1,0 +1,155 @@
+"""Looks after the gateway itself: its database, disk, clock, processor, model and channels."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from alerts.conditions import Change
+from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, MODEL, GatewayWatch
+from alerts.technical import Moment
+from monitor import irregularity
+from monitor.contacts import now as present
+from monitor.quality import Reason
+from monitor.results import WindowResult
+from monitor.storage.writer import Writer
+
+_LOOK_S = 1.0
+_SLOWLY_S = 60.0
+
+# The day on which this was written: no clock that is right shows an earlier one.
+_EARLIEST_S = 1_795_219_200  # 2026-11-21
+# The gateways this runs on do not last so long.
+_LATEST_S = _EARLIEST_S + 25 * 365 * 86_400
+
+# A day of one patient takes some 40 MB; below this there are days left, not weeks.
+_FREE_BYTES = 500_000_000
+_FREE_SHARE = 0.02
+
+# So many windows in a row that the model could not read are no accident.
+_MODEL_FAILURES = 3
+
+
+class Gateway:
+    """Watches over the gateway.
+
+    Args:
+        watch: decides.
+        writer: the started writer.
+        database: its URL.
+        channels: names of the configured ones.
+        conclude: takes the changes.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        watch: GatewayWatch,
+        writer: Writer,
+        database: str,
+        channels: Collection[str],
+        conclude: Callable[[Sequence[Change]], None],
+        *,
+        now: Callable[[], Moment] = present,
+    ) -> None:
+        self._watch = watch
+        self._writer = writer
+        self._folder = _folder(database)
+        self._conclude = conclude
+        self._now = now
+        self._conditions = {BEHIND, DATABASE, DISK, CLOCK, MODEL}
+        self._conditions.update(f"{CHANNEL}:{name}" for name in channels)
+        # Of a channel that was not used yet nobody knows whether it works.
+        self._channels: dict[str, str | None] = {}
+        self._skipped = 0
+        self._skipped_ns: int | None = None
+        self._failures = 0
+        self._no_model: str | None = None
+        # Before the first window nobody knows whether the model that failed then works now.
+        self._classified = False
+
+    @property
+    def model_works(self) -> bool:
+        """Whether the model was loaded, and has not failed at window after window."""
+        return self._no_model is None and self._failures < _MODEL_FAILURES
+
+    def channel(self, name: str, wrong: str | None) -> None:
+        """Take in whether a channel works, and why not."""
+        self._channels[name] = wrong
+
+    def no_model(self, why: str) -> None:
+        """Take in that the model could not be loaded."""
+        self._no_model = why
+
+    def result(self, result: WindowResult) -> None:
+        """Take in a window: whether there was the time to read it, and whether the model could."""
+        if Reason.SKIPPED in result.grade.reasons:
+            self._skipped += 1
+            self._skipped_ns = self._now().steady_ns
+        elif Reason.FAILED in result.grade.reasons:
+            self._failures += 1
+        elif result.model is not None and result.model != irregularity.MODEL:
+            self._failures = 0
+            self._classified = True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until ``stop``."""
+        slowly_s = 0.0
+        while not stop.is_set():
+            self._look()
+            if time.monotonic() >= slowly_s:
+                slowly_s = time.monotonic() + _SLOWLY_S
+                self._look_slowly()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _LOOK_S)
+
+    def _look(self) -> None:
+        error = self._writer.last_error
+        self._say(DATABASE, error is not None, error or "the database can be written again")
+        now = self._now()
+        behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < 60e9
+        why = f"{self._skipped} windows were not read for lack of time"
+        self._say(BEHIND, behind, why if behind else "all windows are read in time again")
+        for name, wrong in self._channels.items():
+            condition = f"{CHANNEL}:{name}"
+            self._say(condition, wrong is not None, wrong or f"{name} delivers again")
+        if not self.model_works:
+            why = self._no_model or f"the model failed at the last {self._failures} windows"
+            self._say(MODEL, True, why)
+        elif self._classified:
+            self._say(MODEL, False, "the model reads windows again")
+
+    def _look_slowly(self) -> None:
+        utc_s = self._now().utc_ns / 1e9
+        day = time.strftime("%Y-%m-%d", time.gmtime(utc_s))
+        wrong = not _EARLIEST_S <= utc_s <= _LATEST_S
+        self._say(CLOCK, wrong, f"the gateway's clock says {day}")
+        if self._folder is not None:
+            self._look_at_disk(self._folder)
+        self._conclude(self._watch.end_unwatched(self._conditions, self._now()))
+
+    def _look_at_disk(self, folder: Path) -> None:
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError as error:
+            self._say(DISK, True, f"{folder}: {error.strerror}")
+            return
+        full = usage.free < min(_FREE_BYTES, _FREE_SHARE * usage.total)
+        self._say(DISK, full, f"{folder}: {usage.free // 1_000_000} MB free")
+
+    def _say(self, condition: str, wrong: bool, why: str) -> None:
+        change = self._watch.look(condition, self._now(), wrong=wrong, why=why)
+        if change is not None:
+            self._conclude([change])
+
+
+def _folder(database: str) -> Path | None:
+    """Where an SQLite file lies; None for a database on a machine of its own."""
+    url = make_url(database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    return Path(url.database).absolute().parent

@@ -1,0 +1,216 @@
+"""What runs beside the path of a sample: alarms, straps, devices, the gateway, and the house."""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from alerts.conditions import Change
+from alerts.engine import Engine
+from alerts.escalation import Plan
+from alerts.gateway import DEAD_MAN, GatewayWatch
+from alerts.records import Signal
+from alerts.technical import is_technical
+from ingest.chunk import Stream
+from models.bundle import Bundle
+from monitor.alarms import Alarms
+from monitor.config import Config
+from monitor.contacts import build_plans
+from monitor.devices import Devices
+from monitor.gateway import Gateway
+from monitor.handover import attempt
+from monitor.metrics import RESULTS_REFUSED
+from monitor.results import WindowResult
+from monitor.storage.history import History
+from monitor.storage.writer import Writer
+from monitor.straps import Straps
+
+if TYPE_CHECKING:
+    from alerts.channels.channel import Channel
+    from ingest.mqtt.source import DeviceState, MqttSource, Rejection
+    from monitor.dead_man import DeadMan
+    from monitor.heartbeat import Heartbeat
+
+_log = structlog.get_logger()
+
+
+class Watchers:
+    """Puts them together.
+
+    Args:
+        config: the configuration.
+        bundle: what classifies.
+        history: of the same database.
+        writer: the started writer.
+        engine: decides on conditions of hearts, restored.
+        channels: of each contact.
+        straps: that are paired.
+        on_change: called with every condition that begins or ends.
+        attended: whether people are told; if not, conditions are stored and nothing else runs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bundle: Bundle,
+        history: History,
+        writer: Writer,
+        engine: Engine,
+        channels: Mapping[str, Sequence["Channel"]],
+        straps: Straps,
+        on_change: Sequence[Callable[[Change], None]],
+        *,
+        attended: bool,
+    ) -> None:
+        self._config = config
+        self._history = history
+        self._writer = writer
+        self._straps = straps
+        self._attended = attended
+        self._devices: Devices | None = None
+        self._source: MqttSource | None = None
+        self._keeping: set[asyncio.Task[bool]] = set()
+        names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+        changes = list(on_change)
+        signals: list[Callable[[str], None]] = []
+        self._house = None
+        if attended and config.mqtt is not None:
+            from monitor.brokers import House  # noqa: PLC0415 - only where there is a broker
+
+            self._house = House(config, names, self._on, self._acknowledge)
+            changes.append(self._house.change)
+            signals.append(self._house.signals)
+        self.alarms = Alarms(
+            engine,
+            writer,
+            plan_for=build_plans(config) if attended else lambda _: Plan(),
+            channels=channels,
+            history=history,
+            patients={patient.id: patient.name for patient in config.patients},
+            class_names=names,
+            on_change=changes,
+            on_signals=signals,
+            on_channel=self._channel,
+            attended=attended,
+        )
+        names_of_channels = [channel.name for some in channels.values() for channel in some]
+        if config.alarms.dead_man is not None:
+            names_of_channels.append(DEAD_MAN)
+        self.gateway = Gateway(
+            GatewayWatch(history.active_alarms()),
+            writer,
+            config.database.get_secret_value(),
+            names_of_channels,
+            self.alarms.conclude,
+        )
+        self._dead_man = self._make_dead_man() if attended else None
+        self._heartbeat = self._make_heartbeat(channels) if attended else None
+        if attended:
+            self.alarms.restore(history)
+            if self._house is not None:
+                for patient in config.patients:
+                    self._house.signals(patient.id)
+
+    def listen(self, known: Collection[Stream]) -> "MqttSource":
+        """The source of the configured broker's devices, which are watched from now on.
+
+        Args:
+            known: those that sent lately.
+        """
+        from monitor.brokers import ecg_source  # noqa: PLC0415 - only where there is a broker
+
+        assert self._config.mqtt is not None
+        others = {*self._straps.streams}
+        others.update(Stream(s.patient, s.device) for s in self._config.sources)
+        self._devices = Devices(
+            known,
+            filter(is_technical, self._history.active_alarms()),
+            ours=lambda stream: stream not in others,
+            conclude=self.alarms.conclude,
+            on_sending=[] if self._house is None else [self._house.sending],
+        )
+        patients = [patient.id for patient in self._config.patients]
+        return ecg_source(self._config.mqtt, patients, self._refused, self._device)
+
+    def _make_dead_man(self) -> "DeadMan | None":
+        configured = self._config.alarms.dead_man
+        if configured is None:
+            return None
+        from monitor.dead_man import DeadMan  # noqa: PLC0415 - only where there is one
+
+        return DeadMan(
+            configured.url.get_secret_value(),
+            configured.every,
+            hop_s=self._config.window.hop,
+            works=lambda: self._writer.healthy and self.gateway.model_works,
+            on_channel=self._channel,
+        )
+
+    def _make_heartbeat(self, channels: Mapping[str, Sequence["Channel"]]) -> "Heartbeat | None":
+        configured = self._config.alarms.heartbeat
+        if configured is None:
+            return None
+        from monitor.heartbeat import Heartbeat  # noqa: PLC0415 - only where there is one
+
+        return Heartbeat(
+            configured,
+            {patient.id: patient.name for patient in self._config.patients},
+            channels,
+            self._history,
+            on_channel=self._channel,
+        )
+
+    @property
+    def on_result(self) -> list[Callable[[WindowResult], None]]:
+        """Whoever looks at stored results."""
+        listeners: list[Callable[[WindowResult], None]] = [
+            self.alarms.result,
+            self.gateway.result,
+            self._straps.result,
+        ]
+        if self._devices is not None:
+            listeners.append(self._devices.result)
+        if self._house is not None:
+            listeners.append(self._house.out.result)
+        if self._dead_man is not None:
+            listeners.append(self._dead_man.result)
+        return listeners
+
+    def running(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        """Everything that runs until ``stop``, to be made tasks of."""
+        conclude = self.alarms.conclude
+        running = [self._straps.run(self._writer, stop, conclude)]
+        if self._attended:
+            running += [self.alarms.run(self._history, stop), self.gateway.run(stop)]
+        if self._devices is not None:
+            running.append(self._devices.run(stop))
+        if self._house is not None:
+            running.append(self._house.out.run(stop))
+        if self._dead_man is not None:
+            running.append(self._dead_man.run(stop))
+        if self._heartbeat is not None:
+            running.append(self._heartbeat.run(stop))
+        return running
+
+    def _on(self, patient: str) -> tuple[Signal, ...]:
+        return self.alarms.on(patient)
+
+    def _acknowledge(self, patient: str, alarm_id: str | None, by: str) -> None:
+        self.alarms.acknowledge(patient, alarm_id, by)
+
+    def _channel(self, name: str, wrong: str | None) -> None:
+        self.gateway.channel(name, wrong)
+
+    def _refused(self, rejection: "Rejection") -> None:
+        from monitor.brokers import refused  # noqa: PLC0415 - only where there is a broker
+
+        task = asyncio.create_task(attempt(self._writer, RESULTS_REFUSED, [refused(rejection)]))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    def _device(self, state: "DeviceState") -> None:
+        if self._devices is not None and state.battery is not None:
+            self._devices.battery(state.stream, state.battery)
+        if self._house is not None:
+            self._house.out.device(state.stream, battery=state.battery, contact=state.contact)
