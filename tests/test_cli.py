@@ -339,7 +339,7 @@ def test_care_of_the_database(leadone: Leadone, tmp_path: Path) -> None:
     path = write_config(tmp_path, [simulator()])
     where = f"sqlite:///{tmp_path}/leadone.db"
     for _ in range(2):
-        assert leadone("db", "upgrade", "-c", path) == Done(0, f"{where}: at revision 0003\n", "")
+        assert leadone("db", "upgrade", "-c", path) == Done(0, f"{where}: at revision 0005\n", "")
     assert leadone("db", "check", "-c", path) == Done(0, f"{where}: all is well\n", "")
     assert leadone("db", "check", "--json", "-c", path) == Done(0, "", "")
     copy = tmp_path / "copy.db"
@@ -505,6 +505,14 @@ def test_alarms_with_every_change(told: Done, leadone: Leadone, watched: Path) -
         "raised",
         "ended",
         "changes",
+        "presence",
+        "acknowledged_by",
+        "acknowledged",
+        "snoozed_until",
+        "paused_until",
+        "signal_lost",
+        "bout",
+        "bout_count",
     ]
     assert (alarm["patient"], alarm["priority"], alarm["state"]) == ("anna", "medium", "ended")
     assert alarm["started"] < alarm["raised"] < alarm["ended"]

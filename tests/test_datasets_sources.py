@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from dataset_samples import ecg_like, write_shard, write_wfdb
 
+from ingest.formats.annotations import Annotations, read_annotations
 from ingest.recordings import RecordingError
-from training.datasets.annotations import Annotations, read_annotations
 from training.datasets.cache import Cache
 from training.datasets.challenge import Challenge, data_set
 from training.datasets.cinc2017 import Cinc2017

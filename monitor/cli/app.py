@@ -6,7 +6,7 @@ for a database driver.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,12 @@ OptionalConfigOption = Annotated[
 AddressArgument = Annotated[
     str, typer.Argument(help="Bluetooth address, as `leadone scan` shows it.")
 ]
+AlarmArgument = Annotated[
+    str, typer.Argument(help="Id of an alarm, or how it begins: 4 or more characters.")
+]
+PatientArgument = Annotated[str, typer.Argument(help="Patient id.")]
+ByOption = Annotated[str | None, typer.Option(help="Who says so; by default who is logged in.")]
+SilenceOption = Annotated[str, typer.Option("--for", help="How long: 30m, 2h; 24h at most.")]
 AdapterOption = Annotated[
     str | None, typer.Option(help="Bluetooth adapter, e.g. hci1; by default the first.")
 ]
@@ -119,6 +125,49 @@ def replay(
 
 
 @app.command()
+def publish(
+    records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],
+    url: Annotated[str, typer.Option(help="Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].")],
+    patient: Annotated[str, typer.Option(help="Patient to play them for.")],
+    device: Annotated[str, typer.Option(help="What the device is called.")],
+    copies: Annotated[
+        int, typer.Option(help="For so many patients at once: PATIENT-1 …", min=1, max=10_000)
+    ] = 1,
+    speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
+    lead: LeadOption = None,
+    form: Annotated[
+        Literal["json", "cbor"], typer.Option("--format", help="How messages are written.")
+    ] = "json",
+    chunk: Annotated[str, typer.Option(help="Length of a message.")] = "1s",
+    username: Annotated[str | None, typer.Option(help="User at the broker.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File that holds the password and nothing else.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Authority that signed the broker's certificate.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(help="Client certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the client certificate.")] = None,
+) -> None:
+    """Play recordings to an MQTT broker as a device would."""
+    from monitor.cli.publish import Access, Playing, publish_records
+
+    publish_records(
+        Access(url, username, password_file, ca, cert, key),
+        Playing(
+            records=records,
+            patient=patient,
+            device=device,
+            copies=copies,
+            speed=speed,
+            lead=lead,
+            form=form,
+            chunk=chunk,
+        ),
+    )
+
+
+@app.command()
 def scan(
     config: OptionalConfigOption = None,
     adapter: AdapterOption = None,
@@ -167,6 +216,14 @@ def devices(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> 
 
 
 @app.command()
+def doctor(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Look at the whole installation; exit 1 with what to do if something is wrong."""
+    from monitor.cli.doctor import examine
+
+    raise typer.Exit(examine(config, json_lines=json))
+
+
+@app.command()
 def history(
     patient: Annotated[str, typer.Argument(help="Patient id.")],
     config: ConfigOption = DEFAULT_CONFIG,
@@ -201,10 +258,122 @@ def alarms_list(
     since: SinceOption = "24h",
     json: JsonOption = False,
 ) -> None:
-    """List the alarms that are active or ended lately, with every change of state."""
-    from monitor.cli.history import show_alarms
+    """List the alarms that are on, then those that ended lately, with every change of state."""
+    from monitor.cli.alarms import show_alarms
 
     show_alarms(config, patient, since, json_lines=json)
+
+
+@alarms_app.command("show")
+def alarms_show(
+    alarm: AlarmArgument, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False
+) -> None:
+    """Everything of one alarm: what changed, who did what, who was told and by which way."""
+    from monitor.cli.alarms import show_alarm
+
+    show_alarm(config, alarm, json_lines=json)
+
+
+@alarms_app.command("ack")
+def alarms_ack(
+    alarms: Annotated[
+        list[str] | None, typer.Argument(help="Ids of alarms, or how they begin.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    patient: Annotated[str | None, typer.Option(help="All of this patient's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    by: ByOption = None,
+) -> None:
+    """Answer alarms: nobody is told of them any more, unless they get worse."""
+    from monitor.cli.asking import acknowledge
+
+    acknowledge(config, alarms or [], patient, by, everything=everything)
+
+
+@alarms_app.command("snooze")
+def alarms_snooze(
+    alarms: Annotated[list[str], typer.Argument(help="Ids of alarms, or how they begin.")],
+    duration: SilenceOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    by: ByOption = None,
+) -> None:
+    """Answer alarms for a time: what is still true then comes on again."""
+    from monitor.cli.asking import snooze
+
+    snooze(config, alarms, duration, by)
+
+
+@alarms_app.command("pause")
+def alarms_pause(
+    patient: PatientArgument,
+    duration: SilenceOption,
+    config: ConfigOption = DEFAULT_CONFIG,
+    kind: Annotated[
+        str | None, typer.Option(help="Only these: class:AF, class, rate, device, device:h10 …")
+    ] = None,
+    by: ByOption = None,
+) -> None:
+    """Tell nobody of a patient's alarms for a time; they are recorded all the same."""
+    from monitor.cli.asking import pause
+
+    pause(config, patient, kind, duration, by)
+
+
+@alarms_app.command("resume")
+def alarms_resume(
+    patient: PatientArgument, config: ConfigOption = DEFAULT_CONFIG, by: ByOption = None
+) -> None:
+    """End a patient's pauses; what is on by now is told."""
+    from monitor.cli.asking import resume
+
+    resume(config, patient, by)
+
+
+@alarms_app.command("test")
+def alarms_test(
+    config: ConfigOption = DEFAULT_CONFIG,
+    contact: Annotated[str | None, typer.Option(help="Only this contact.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Send a test message by every channel of every contact; exit 1 if any fails."""
+    from monitor.cli.trial import try_channels
+
+    raise typer.Exit(try_channels(config, contact, json_lines=json))
+
+
+@alarms_app.command("explain")
+def alarms_explain(
+    about: Annotated[str, typer.Argument(help="Patient id, or how the id of an alarm begins.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    at: Annotated[
+        str | None, typer.Option(help="Around when: 10m (ago) or a UTC time; by default now.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="From when on, likewise.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the windows and the rule that led to an alarm, or why there was none."""
+    from monitor.cli.explain import explain
+
+    explain(config, about, at, since, json_lines=json)
+
+
+@alarms_app.command("simulate")
+def alarms_simulate(
+    records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    patient: Annotated[
+        str | None, typer.Option(help="Whose rules; by default those of somebody without any.")
+    ] = None,
+    expect: Annotated[
+        str | None, typer.Option(help="What each should raise, e.g. AF: count what is missed.")
+    ] = None,
+    lead: LeadOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay recordings through the rules: which alarms there would have been, and when."""
+    from monitor.cli.simulate import simulate_records
+
+    raise typer.Exit(simulate_records(config, records, patient, expect, lead, json_lines=json))
 
 
 @config_app.command("check")

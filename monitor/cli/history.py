@@ -1,6 +1,5 @@
-"""``leadone history``, ``episodes`` and ``alarms``: the database for people and for tools."""
+"""``leadone history`` and ``episodes``: the database for people and for tools."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from alerts.conditions import Alarm
 from models.bundle import Bundle
 from monitor import irregularity
 from monitor.board import likeliest_rhythm, positives
-from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.errors import MisuseError
+from monitor.cli.patient import require_stored
 from monitor.cli.rows import print_row
 from monitor.cli.times import LAST_NS, iso, local, moment_ns, span
 from monitor.config import Config, load_config
@@ -119,43 +119,6 @@ def show_episodes(
         console.print(_alarm_line(alarm), soft_wrap=True)
 
 
-def show_alarms(path: Path, patient: str | None, since: str, *, json_lines: bool) -> None:
-    """Print alarms with every change of their state."""
-    config = load_config(path)
-    since_ns, until_ns = _range(since, None)
-    none = True
-    with History(config.database.get_secret_value()) as history:
-        known = [p.id for p in history.patients()]
-        wanted = known if patient is None else [_known(patient, known)]
-        for one in wanted:
-            for alarm in history.alarms(one, since_ns, until_ns):
-                none = False
-                changes = history.changes(alarm.id)
-                if json_lines:
-                    print_row(
-                        {
-                            "id": alarm.id,
-                            "patient": alarm.patient,
-                            "condition": alarm.condition,
-                            "priority": alarm.priority,
-                            "state": alarm.state,
-                            "started": iso(alarm.started_ns),
-                            "raised": iso(alarm.raised_ns),
-                            "ended": None if alarm.ended_ns is None else iso(alarm.ended_ns),
-                            "changes": [
-                                {"at": iso(c.at_ns), "state": c.state, "reason": c.reason}
-                                for c in changes
-                            ],
-                        }
-                    )
-                    continue
-                sys.stdout.write(_alarm_line(alarm) + "\n")
-                for c in changes:
-                    sys.stdout.write(f"    {local(c.at_ns)}  {c.state}: {c.reason}\n")
-    if none and not json_lines:
-        sys.stdout.write("no alarms in this time\n")
-
-
 def _range(since: str, until: str | None) -> tuple[int, int]:
     since_ns = moment_ns(since, "--since")
     # Played faster than life, what is stored reaches into the future.
@@ -168,19 +131,11 @@ def _range(since: str, until: str | None) -> tuple[int, int]:
 def _history(config: Config, patient: str) -> History:
     history = History(config.database.get_secret_value())
     try:
-        _known(patient, [p.id for p in history.patients()])
+        require_stored(patient, [p.id for p in history.patients()])
     except BaseException:
         history.close()
         raise
     return history
-
-
-def _known(patient: str, known: list[str]) -> str:
-    if patient not in known:
-        raise CommandError(
-            f"nothing is stored of patient {patient!r}; there is {', '.join(known) or 'nobody'}"
-        )
-    return patient
 
 
 def _rows(windows: Iterator[WindowResult], since_ns: int, until_ns: int) -> list[_Row]:

@@ -20,7 +20,7 @@ from monitor.sources import Playlist
 def run_daemon(path: Path) -> None:
     """Run until SIGTERM or SIGINT, or until every configured source has ended."""
     config, bundle, sources = prepare(path)
-    asyncio.run(_run(config, bundle, sources, with_straps=True))
+    asyncio.run(_run(config, bundle, sources, attended=True))
 
 
 def replay_records(
@@ -39,11 +39,11 @@ def replay_records(
         recording.lead_index(lead or recording.default_lead())
     source = Playlist(records, Stream(patient, "replay"), lead=lead, speed=speed)
     # The daemon may be running, and a strap has one listener.
-    asyncio.run(_run(config, bundle, [source], with_straps=False))
+    asyncio.run(_run(config, bundle, [source], attended=False))
 
 
 async def _run(
-    config: Config, bundle: Bundle, sources: Sequence[Source], *, with_straps: bool
+    config: Config, bundle: Bundle, sources: Sequence[Source], *, attended: bool
 ) -> None:
     logs.configure(config.log.level, config.log.format, config.private_names)
     stop = asyncio.Event()
@@ -54,6 +54,6 @@ async def _run(
         sources,
         bundle,
         stop=stop,
-        with_straps=with_straps,
+        attended=attended,
         on_change=[LogDelivery(names).deliver],
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.formats.annotations import Annotations, read_annotations
 from ingest.formats.wfdb_header import read_header
 from ingest.recordings import RecordingError, read_recording
 from models.vocabulary import ALL
-from training.datasets.annotations import Annotations, read_annotations
 from training.datasets.record import Record, lead_name, samples, stored_order, unreadable
 from training.errors import TrainingError
 

@@ -1,0 +1,252 @@
+"""``leadone alarms ack``, ``snooze``, ``pause`` and ``resume``: what people ask of the daemon.
+
+It owns the alarms; what is asked of it is stored, and it answers there.
+"""
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alerts.conditions import Alarm
+from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, GATEWAY, MODEL
+from alerts.records import Presence, Signal
+from alerts.signals import MAX_SILENCE_S
+from alerts.technical import BATTERY, OFF_SKIN, SILENT, UNREAD
+from monitor.cli.alarms import brief, class_names, find_alarm
+from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.times import local, seconds
+from monitor.config import Config, load_config
+from monitor.policies import build_policies
+from monitor.service import open_bundle
+from monitor.storage.history import History
+from monitor.storage.records import Request
+from monitor.storage.writer import Writer
+
+# The daemon looks once a second, and stores its answer with what it did.
+_ANSWER_S = 5.0
+_LOOK_S = 0.05
+
+# A database that another process keeps to itself for longer is not coming back by waiting.
+_STORE_S = 10.0
+
+_LONGEST_NAME = 100
+_FAILED = "failed: "
+_UNANSWERED = Presence.ON, Presence.LATCHED
+
+
+def acknowledge(
+    path: Path, ids: Sequence[str], patient: str | None, by: str | None, *, everything: bool
+) -> None:
+    """Answer alarms, each by the beginning of its id, or all of a patient's, or all there are.
+
+    Raises:
+        MisuseError: it is not exactly one of these.
+        CommandError: an alarm is unknown or off, or the daemon does not answer.
+    """
+    if sum((bool(ids), patient is not None, everything)) != 1:
+        raise MisuseError("name alarms by their ids, or give --patient, or --all: one of these")
+    asker = _asker(by)
+    config = load_config(path)
+    if patient is not None:
+        _require(config, patient)
+    with History(config.database.get_secret_value()) as history:
+        if ids:
+            chosen = _chosen(history, ids)
+        else:
+            unanswered = history.signals(*_UNANSWERED)
+            chosen = [s for s in unanswered if patient in (None, s.alarm.patient)]
+        if not chosen:
+            _print("no alarm waits for an answer")
+            return
+        requests = [("ack", {"alarms": [signal.alarm.id]}) for signal in chosen]
+        answers = _ask(config, history, requests, asker)
+    _report(config, [(signal.alarm, "acknowledged") for signal in chosen], answers)
+
+
+def snooze(path: Path, ids: Sequence[str], duration: str, by: str | None) -> None:
+    """Answer alarms for a time: what is still true then comes on again.
+
+    Raises:
+        MisuseError: ``duration`` is none, or over a day.
+        CommandError: an alarm is unknown or off, or the daemon does not answer.
+    """
+    lasts_s = _silence(duration)
+    asker = _asker(by)
+    config = load_config(path)
+    with History(config.database.get_secret_value()) as history:
+        chosen = _chosen(history, ids)
+        until = local(time.time_ns() + round(lasts_s * 1e9))
+        requests = [
+            ("snooze", {"alarms": [signal.alarm.id], "seconds": lasts_s}) for signal in chosen
+        ]
+        answers = _ask(config, history, requests, asker)
+    # Over already, there is nothing that could come on again.
+    done = {Presence.LATCHED: "acknowledged, for it is over"}
+    said = [(s.alarm, done.get(s.presence, f"snoozed until {until}")) for s in chosen]
+    _report(config, said, answers)
+
+
+def pause(path: Path, patient: str, kind: str | None, duration: str, by: str | None) -> None:
+    """Have nobody told of a patient's alarms, or those of one kind, for a time.
+
+    Raises:
+        MisuseError: ``duration`` is none or over a day, or no alarm is of this kind.
+        CommandError: there is no such patient, or the daemon does not answer.
+    """
+    lasts_s = _silence(duration)
+    asker = _asker(by)
+    config = load_config(path)
+    _require(config, patient)
+    if kind is not None:
+        _require_kind(config, patient, kind)
+    request = ("pause", {"patient": patient, "kind": kind, "seconds": lasts_s})
+    until = local(time.time_ns() + round(lasts_s * 1e9))
+    with History(config.database.get_secret_value()) as history:
+        (answer,) = _ask(config, history, [request], asker)
+    _done(answer)
+    _print(
+        f"paused until {until}: {patient}, {kind or 'all alarms'}; "
+        "they are recorded, and nobody is told"
+    )
+
+
+def resume(path: Path, patient: str, by: str | None) -> None:
+    """End all pauses of a patient; what is on by now is told.
+
+    Raises:
+        CommandError: there is no such patient or no pause, or the daemon does not answer.
+    """
+    asker = _asker(by)
+    config = load_config(path)
+    _require(config, patient)
+    with History(config.database.get_secret_value()) as history:
+        (answer,) = _ask(config, history, [("resume", {"patient": patient})], asker)
+    _done(answer)
+    _print(f"{patient}: people are told of alarms again")
+
+
+def _ask(
+    config: Config,
+    history: History,
+    requests: Sequence[tuple[str, dict[str, Any]]],
+    by: str,
+) -> list[str]:
+    """Store requests, and wait for the daemon's answers, in their order.
+
+    Raises:
+        CommandError: not all of them came in time.
+        DatabaseError: the database takes no requests.
+    """
+    now_ns = time.time_ns()
+    records = [
+        # The daemon's answer is found by who asked, and when.
+        Request(what, arguments, by, now_ns + i)
+        for i, (what, arguments) in enumerate(requests)
+    ]
+    writer = Writer(config.database.get_secret_value())
+    writer.start()
+    stored = writer.submit(*records)
+    writer.stop(_STORE_S)
+    stored.result()
+    answers: list[str] = []
+    deadline_s = time.monotonic() + _ANSWER_S
+    while len(answers) < len(records):
+        answer = history.answer(records[len(answers)].at_ns, by)
+        if answer is not None:
+            answers.append(answer)
+        elif time.monotonic() >= deadline_s:
+            raise CommandError(
+                "leadone is not running here, or hangs: it will be done when it starts again"
+                + (", if its time is not over by then" if "seconds" in requests[0][1] else "")
+            )
+        else:
+            time.sleep(_LOOK_S)
+    return answers
+
+
+def _report(config: Config, said: Sequence[tuple[Alarm, str]], answers: Sequence[str]) -> None:
+    names = class_names(config)
+    failed = []
+    for (alarm, done), answer in zip(said, answers, strict=True):
+        if answer.startswith(_FAILED):
+            failed.append(f"{brief(alarm, names)}: {answer.removeprefix(_FAILED)}")
+        else:
+            _print(f"{done}: {brief(alarm, names)}")
+    if failed:
+        raise CommandError("\n".join(failed))
+
+
+def _done(answer: str) -> None:
+    if answer.startswith(_FAILED):
+        raise CommandError(answer.removeprefix(_FAILED))
+
+
+def _chosen(history: History, ids: Sequence[str]) -> list[Signal]:
+    """The signals of the alarms that are meant, each once; all of them must be on."""
+    on = {s.alarm.id: s for s in history.signals(*_UNANSWERED, Presence.ACKNOWLEDGED)}
+    chosen: dict[str, Signal] = {}
+    for prefix in ids:
+        alarm = find_alarm(history, prefix)
+        if alarm.id not in on:
+            raise CommandError(
+                f"{prefix}: that alarm ({alarm.patient}, {alarm.condition}) is off: "
+                "there is nothing to answer"
+            )
+        chosen[alarm.id] = on[alarm.id]
+    return list(chosen.values())
+
+
+def _silence(duration: str) -> float:
+    lasts_s = seconds(duration, "--for")
+    if not 0 < lasts_s <= MAX_SILENCE_S:
+        raise MisuseError(
+            f"--for: must be over 0 and at most {MAX_SILENCE_S // 3600}h, not {duration}: "
+            "an alarm that is silenced for longer is forgotten"
+        )
+    return lasts_s
+
+
+def _asker(by: str | None) -> str:
+    """Who asks: as given, or who is logged in; never nobody, as it goes on record."""
+    if by is None:
+        try:
+            by = os.environ.get("SUDO_USER") or getpass.getuser()
+        except (KeyError, OSError):
+            # A container may run as a number that no account has.
+            by = f"user {os.getuid()}"
+    name = " ".join("".join(c if c.isprintable() else " " for c in by).split())
+    if not 0 < len(name) <= _LONGEST_NAME:
+        raise MisuseError(f"--by: must be a name of 1 to {_LONGEST_NAME} characters")
+    return name
+
+
+def _require(config: Config, patient: str) -> None:
+    known = [p.id for p in config.patients]
+    if patient not in (*known, GATEWAY):
+        raise CommandError(f"there is no patient {patient!r}; there is {', '.join(known)}")
+
+
+def _require_kind(config: Config, patient: str, kind: str) -> None:
+    """Refuse a kind that no alarm of the patient is of: a pause of it would pause nothing."""
+    named: tuple[str, ...] = (CHANNEL,)
+    known = {BEHIND, DATABASE, DISK, CLOCK, MODEL, CHANNEL}
+    if patient != GATEWAY:
+        policy = build_policies(config, open_bundle(config))(patient)
+        hearts = {rule.condition for rule in policy.rules}
+        named = (SILENT, OFF_SKIN, UNREAD, BATTERY)
+        known = {*hearts, *(condition.partition(":")[0] for condition in hearts), *named}
+    before, _, name = kind.partition(":")
+    # Nobody knows all devices there will be.
+    if kind not in known and not (before in named and name):
+        raise MisuseError(
+            f"--kind: {kind!r} is no kind of alarm of {patient}; there are "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,134 @@
+"""Recordings through the rules that watch patients: which alarms there would have been, and when.
+
+Rings, analysis, pause watch, observations and engine are the daemon's own. There is no clock and no
+database; the times in all results count from the start of the recording.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from alerts.conditions import Change, Observation, State
+from alerts.engine import Engine
+from alerts.policy import Policy
+from ingest.chunk import Chunk, Stream
+from ingest.recordings import Recording
+from monitor.analysis import Analyzer
+from monitor.observe import observation
+from monitor.pauses import PauseWatch
+from monitor.ring import Ring
+from monitor.window import Window
+
+# As live sources send; the pause watch hears of a chunk no sooner than at its end.
+_CHUNK_S = 1.0
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedAlarm:
+    """An alarm there would have been; times in seconds from the start of the recording.
+
+    Attributes:
+        condition: as ``alerts.conditions.Alarm.condition``.
+        priority: high, medium or low.
+        raised_s: end of the deciding window.
+        ended_s: when it ended, None if it was still on at the end of the recording.
+        reason: why it was raised, one line.
+    """
+
+    condition: str
+    priority: str
+    raised_s: float
+    ended_s: float | None
+    reason: str
+
+
+def observe(
+    recording: Recording,
+    lead: str,
+    analyzer: Analyzer,
+    *,
+    length_s: float,
+    hop_s: float,
+    pause_s: float | None,
+) -> Iterator[Observation]:
+    """What the alarm engine would have seen of a recording, in order.
+
+    Args:
+        recording: what was recorded.
+        lead: the name of the lead to read.
+        analyzer: what reads windows.
+        length_s: length of a window, in seconds.
+        hop_s: from the start of one window to that of the next, in seconds.
+        pause_s: the patient's shortest pause that counts, in seconds; None to watch for none.
+    """
+    waiting: list[Window | Observation] = []
+    for seen in _cut(recording, lead, length_s, hop_s, pause_s):
+        waiting.append(seen)
+        if len(waiting) == _BATCH:
+            yield from _analyzed(waiting, analyzer)
+            waiting.clear()
+    yield from _analyzed(waiting, analyzer)
+
+
+def simulate(observations: Iterable[Observation], policy: Policy) -> list[SimulatedAlarm]:
+    """The alarms that a policy raises on observations of one patient, in order."""
+    engine = Engine(lambda _: policy)
+    raised: dict[str, Change] = {}
+    ended_ns: dict[str, int] = {}
+    for seen in observations:
+        for change in engine.step(seen):
+            if change.state is State.ACTIVE:
+                raised[change.alarm.id] = change
+            else:
+                ended_ns[change.alarm.id] = change.at_ns
+    return [
+        SimulatedAlarm(
+            change.alarm.condition,
+            change.alarm.priority.value,
+            change.alarm.raised_ns / 1e9,
+            ended_ns[alarm] / 1e9 if alarm in ended_ns else None,
+            change.reason,
+        )
+        for alarm, change in raised.items()
+    ]
+
+
+def seconds_to_alarm(
+    alarms: Sequence[SimulatedAlarm], condition: str, onset_s: float = 0.0
+) -> float | None:
+    """From the onset to the first alarm of a condition, none if it is on already, or None."""
+    return next(
+        (
+            max(0.0, alarm.raised_s - onset_s)
+            for alarm in alarms
+            if alarm.condition == condition and (alarm.ended_s is None or alarm.ended_s > onset_s)
+        ),
+        None,
+    )
+
+
+def _cut(
+    recording: Recording, lead: str, length_s: float, hop_s: float, pause_s: float | None
+) -> Iterator[Window | Observation]:
+    """Windows to analyse and pauses seen ahead of them, in the order in which they are complete."""
+    stream = Stream("recording", recording.name)
+    ring = Ring(stream, length_s=length_s, hop_s=hop_s)
+    pauses = None if pause_s is None else PauseWatch(stream, pause_s)
+    row = recording.lead_index(lead)
+    step = max(1, round(_CHUNK_S * recording.rate))
+    for segment in recording.segments:
+        samples = segment.microvolts[row]
+        for first in range(0, len(samples), step):
+            start_ns = round((segment.start_s + first / recording.rate) * 1e9)
+            chunk = Chunk(stream, start_ns, recording.rate, samples[first : first + step])
+            pause = pauses.add(chunk) if pauses else None
+            if pause is not None:
+                yield pause
+            yield from ring.add(chunk).windows
+    yield from ring.finish()
+
+
+def _analyzed(seen: Sequence[Window | Observation], analyzer: Analyzer) -> Iterator[Observation]:
+    results = iter(analyzer.analyze([one for one in seen if isinstance(one, Window)]))
+    for one in seen:
+        yield observation(next(results)) if isinstance(one, Window) else one
