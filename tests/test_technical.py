@@ -154,8 +154,8 @@ def test_a_heart_that_is_hardly_ever_read_is_told_once_until_it_is_read_again() 
     (raised,) = readings(device, 0, 4000, 50)
     assert raised.alarm == Alarm("id1", "anna", "signal:h10", Priority.MEDIUM, T0, T0 + 600 * S)
     assert raised.reason.startswith("h10: only 20% of the last 10 minutes could be read")
-    # The window at 3999 s tells 10 s, and each after it, every 5 s, what is new: 45 s of the last 60
-    # are read after the seventh.
+    # The window at 3999 s tells 10 s, those after it what is new, 5 s each: 45 s of the last 60 are
+    # read after the seventh.
     (ended,) = readings(device, 4000, 5000, 5)
     assert (ended.alarm.id, ended.state) == ("id1", State.ENDED)
     assert ended.at_ns == T0 + 4034 * S
