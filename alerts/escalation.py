@@ -112,6 +112,12 @@ class Plan:
             quiet=quiet,
         )
 
+    @property
+    def contacts(self) -> frozenset[str]:
+        """Everybody who is told of anything."""
+        steps = (*self.high.steps, *self.medium.steps, *self.low.steps)
+        return frozenset(contact for step in steps for contact in step.contacts)
+
     def ladder(self, priority: Priority) -> Ladder:
         """The ladder for alarms of one priority."""
         by_priority = {

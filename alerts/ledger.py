@@ -242,8 +242,11 @@ class Ledger:
     def _remind(self, bout: Bout, t: int) -> None:
         if not bout.is_unanswered or self.is_paused(bout.alarm):
             return
-        if not bout.waiting and not bout.signal.told:
-            # There was nobody to tell when it began; by a new configuration there may be.
+        configured = self._plan_for(bout.alarm.patient).contacts
+        reached = {*bout.signal.told, *(w.notification.contact for w in bout.waiting.values())}
+        if configured.isdisjoint(reached):
+            # There was nobody to tell when it began, or they are gone; by a new configuration there
+            # may be others.
             self.ring(bout, Kind.RAISED, t)
         repeat_s = self.ladder(bout).repeat_s
         if repeat_s is None or bout.contacts(Kind.REMINDER):
@@ -260,7 +263,7 @@ class Ledger:
         # Who hears of it at that very time in any case needs no reminder as well.
         busy = {n.contact for n in coming if n.due_ns == due_ns}
         for contact in dict.fromkeys(told):
-            if contact not in busy:
+            if contact in configured and contact not in busy:
                 self.put(bout, Kind.REMINDER, contact, due_ns)
 
     def move(self, by_ns: int) -> None:

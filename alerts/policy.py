@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from alerts.conditions import Observation, Priority
+from alerts.priorities import PRIORITIES, priority_of
 
 # The limits at which the National Early Warning Score 2 (Royal College of Physicians, 2017) gives a
 # heart rate its highest score: over 130 and at or under 40 per minute. It asks for an urgent look,
@@ -20,9 +21,10 @@ HIGH_RATE_MARGIN_BPM = 10.0
 LOW_RATE_MARGIN_BPM = 5.0
 
 # A fast rate must last about three quarters of a minute (8 windows of 10 s, one every 5 s), which a
-# flight of stairs does not; too slow a rate has no such innocent cause while awake: 25 s.
+# flight of stairs does not. Too slow a rate has no such innocent cause while awake, but deep sleep
+# and single blocked beats touch the limit: half a minute (5 windows of 10 s, one every 5 s).
 HIGH_RATE_K, HIGH_RATE_N = 6, 8
-LOW_RATE_K, LOW_RATE_N = 3, 4
+LOW_RATE_K, LOW_RATE_N = 5, 6
 
 # Bedside monitors commonly call four seconds without a beat asystole and give it their highest
 # priority. Cardiology counts pauses from 3 s on, but those are frequent in healthy sleep and seldom
@@ -231,7 +233,7 @@ def irregular_pulse_rule(
         k=k,
         n=n,
         clear_k=default_clear_k(k, n),
-        priority=Priority.LOW,
+        priority=priority_of("rr"),
     )
 
 
@@ -304,7 +306,7 @@ def high_rate_rule(limit: float = HIGH_RATE_BPM) -> RateRule:
         k=HIGH_RATE_K,
         n=HIGH_RATE_N,
         clear_k=default_clear_k(HIGH_RATE_K, HIGH_RATE_N),
-        priority=Priority.MEDIUM,
+        priority=priority_of("rate:high"),
     )
 
 
@@ -317,7 +319,7 @@ def low_rate_rule(limit: float = LOW_RATE_BPM) -> RateRule:
         k=LOW_RATE_K,
         n=LOW_RATE_N,
         clear_k=default_clear_k(LOW_RATE_K, LOW_RATE_N),
-        priority=Priority.MEDIUM,
+        priority=priority_of("rate:low"),
     )
 
 
@@ -332,7 +334,7 @@ class PauseRule(Rule):
         ValueError: if ``seconds`` is not positive, or as ``Rule``.
     """
 
-    priority: Priority = Priority.HIGH
+    priority: Priority = PRIORITIES["pause"]
     k: int = 1
     n: int = PAUSE_CLEAR_N
     clear_k: int = PAUSE_CLEAR_N

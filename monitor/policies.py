@@ -3,19 +3,23 @@
 The bundle's, one for a pulse that RR intervals alone call irregular, and those for rate and pauses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from alerts.policy import (
+    ClassRule,
+    IrregularPulseRule,
     Policy,
     PolicyError,
+    default_clear_k,
     high_rate_rule,
     irregular_pulse_rule,
     low_rate_rule,
 )
 from models.bundle import Bundle, BundleError
 from monitor import irregularity
-from monitor.config import Config, ConfigError, PatientConfig
+from monitor.config import Config, ConfigError
+from monitor.config.rules import ClassOverride, RulesConfig
 
 
 def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
@@ -37,35 +41,76 @@ def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
         hop_s=config.window.hop,
     )
     default = replace(default, classes=(*default.classes, irregular))
-    known = {rule.name for rule in default.classes}
-    problems: list[str] = []
+    problems = _unknown(default, config.alarms.rules, "alarms.rules")
+    if not problems:
+        default = _changed(default, config.alarms.rules, "alarms.rules", problems)
     policies = {}
     for i, patient in enumerate(config.patients):
-        named = [f"classes.{name}" for name in patient.alarms.classes]
-        named += [f"chronic.{name}" for name in patient.alarms.chronic]
-        problems.extend(
-            f"patients[{i}].alarms.{place}: there is no alarm for this class; "
-            f"there are some for {', '.join(sorted(known))}"
-            for place in named
-            if place.partition(".")[2] not in known
-        )
-        policies[patient.id] = _for_patient(default, patient)
+        place = f"patients[{i}].alarms"
+        unknown = _unknown(default, patient.alarms, place, patient.alarms.chronic)
+        problems += unknown
+        if not unknown:
+            policies[patient.id] = _changed(
+                default, patient.alarms, place, problems, patient.alarms.chronic
+            )
     if problems:
         raise ConfigError(problems)
     return lambda patient: policies.get(patient, default)
 
 
-def _for_patient(default: Policy, patient: PatientConfig) -> Policy:
-    alarms = patient.alarms
-    silent = {name for name, override in alarms.classes.items() if not override.enabled}
-    silent.update(alarms.chronic)
-    policy = replace(
-        default, classes=tuple(rule for rule in default.classes if rule.name not in silent)
-    )
-    if alarms.rate.high is not None:
-        policy = replace(policy, high_rate=high_rate_rule(alarms.rate.high))
-    if alarms.rate.low is not None:
-        policy = replace(policy, low_rate=low_rate_rule(alarms.rate.low))
-    if alarms.pause is not None and policy.pause is not None:
-        policy = replace(policy, pause=replace(policy.pause, seconds=alarms.pause))
+def _unknown(
+    default: Policy, rules: RulesConfig, place: str, chronic: Sequence[str] = ()
+) -> list[str]:
+    known = {rule.name for rule in default.classes}
+    named = [("classes", name) for name in rules.classes] + [("chronic", name) for name in chronic]
+    return [
+        f"{place}.{key}.{name}: there is no alarm for this class; "
+        f"there are some for {', '.join(sorted(known))}"
+        for key, name in named
+        if name not in known
+    ]
+
+
+def _changed(
+    policy: Policy,
+    rules: RulesConfig,
+    place: str,
+    problems: list[str],
+    chronic: Sequence[str] = (),
+) -> Policy:
+    silent = {name for name, override in rules.classes.items() if not override.enabled}
+    silent.update(chronic)
+    classes = []
+    for rule in policy.classes:
+        if rule.name in silent:
+            continue
+        override = rules.classes.get(rule.name)
+        # What RR intervals alone tell has a probability of its own, and its own rule.
+        if override is not None and not isinstance(rule, IrregularPulseRule):
+            try:
+                rule = _overridden(rule, override)  # noqa: PLW2901 - the same rule, changed
+            except ValueError as error:
+                problems.append(f"{place}.classes.{rule.name}.{error}")
+        classes.append(rule)
+    policy = replace(policy, classes=tuple(classes))
+    if rules.rate.high is not None:
+        policy = replace(policy, high_rate=high_rate_rule(rules.rate.high))
+    if rules.rate.low is not None:
+        policy = replace(policy, low_rate=low_rate_rule(rules.rate.low))
+    if rules.pause is not None and policy.pause is not None:
+        policy = replace(policy, pause=replace(policy.pause, seconds=rules.pause))
     return policy
+
+
+def _overridden(rule: ClassRule, override: ClassOverride) -> ClassRule:
+    """A class's rule with other numbers.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    k, n = override.k or rule.k, override.n or rule.n
+    rule = replace(rule, k=k, n=n, clear_k=default_clear_k(k, n))
+    if override.threshold is not None:
+        half = override.threshold / 2
+        rule = replace(rule, threshold=override.threshold, off_threshold=half)
+    return rule

@@ -161,10 +161,12 @@ def test_heart_rate_with_hysteresis() -> None:
 
 
 def test_slow_heart() -> None:
-    changes = run(engine_for(), [rate(5 * i, bpm) for i, bpm in enumerate([39, 41, 40, 40])])
+    changes = run(
+        engine_for(), [rate(5 * i, bpm) for i, bpm in enumerate([39, 41, 40, 40, 40, 40])]
+    )
     assert [change.alarm.condition for change in changes] == ["rate:low"]
     assert changes[0].reason == (
-        "heart rate: 3 of the last 4 good windows at or under 40 per minute, now 40"
+        "heart rate: 5 of the last 6 good windows at or under 40 per minute, now 40"
     )
 
 
@@ -183,6 +185,56 @@ def test_a_pause_seen_by_two_windows_is_raised_once() -> None:
 def test_a_pause_ends_only_after_windows_without_one_in_a_row() -> None:
     changes = run(engine_for(), pauses(4.0, 0.8, 0.8, 4.0, 0.8, None, 0.8, 0.8, 6.0))
     assert outline(changes) == [(A, 0), (E, 35), (A, 40)]
+
+
+# --- pauses seen ahead of the windows
+
+
+def fast(end_s: float, since_s: float) -> Observation:
+    """A pause up to now, of which nothing else is known."""
+    end_ns = round(end_s * S)
+    start_ns = end_ns - round(min(since_s, 10) * S)
+    return Observation("p", start_ns, end_ns, True, {}, None, since_s)
+
+
+def test_a_pause_seen_ahead_of_its_window_is_raised_once_and_from_its_beginning() -> None:
+    # A pause from 18.2 to 27.9 s; windows end at 10, 15, 20 … s.
+    longest = [0.8, 0.8, 1.8, 6.8, 7.9, 2.9, 0.8, 0.8]
+    windows = pauses(*longest)
+    ahead = [fast(22.4, 4.2), fast(27.4, 9.2)]
+    seen = sorted([*windows, *ahead], key=lambda o: o.end_ns)
+    raised, ended = run(engine_for(), seen)
+    assert raised.alarm.started_ns == round(18.2 * S)
+    assert raised.at_ns == round(22.4 * S)
+    assert raised.reason == "pause: 4.2 s without a beat"
+    # Three windows without it, as ever.
+    assert outline([ended]) == [(E, 35)]
+
+
+def test_a_pause_that_goes_on_holds_the_alarm_against_windows_that_see_beats() -> None:
+    # P waves alone, as high as the window's scale, can make good windows of a heart at a stand.
+    engine = engine_for()
+    raised = run(engine, [fast(100, 4)])
+    for i in range(1, 60):
+        raised += run(engine, [fast(100 + 5 * i, 4 + 5 * i), *pause_free(100 + 5 * i)])
+    assert [change.state for change in raised] == [A]
+    ended = [change for i in range(60, 65) for change in run(engine, pause_free(100 + 5 * i))]
+    assert [change.state for change in ended] == [E]
+
+
+def pause_free(end_s: float) -> list[Observation]:
+    return [replace(window(end_s - 10), longest_rr_s=0.8)]
+
+
+def test_a_pause_that_goes_on_leaves_other_evidence_alone() -> None:
+    engine = engine_for()
+    windows = af_windows("HHHLL")
+    ahead = [fast(t + 10, 5.0) for t in (0, 5, 10, 15, 20)]
+    changes = run(engine, [o for pair in zip(windows, ahead, strict=True) for o in pair])
+    assert [(c.alarm.condition, c.state) for c in changes] == [("pause", A), ("class:AF", A)]
+    # An hour of it does not count for or against fibrillation.
+    assert run(engine, [fast(30 + 5 * i, 15 + 5 * i) for i in range(720)]) == []
+    assert {alarm.condition for alarm in engine.active("p")} == {"pause", "class:AF"}
 
 
 def test_patients_do_not_mix() -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 import monitor.config.alarms
 import monitor.config.model
 import monitor.config.mqtt
+import monitor.config.rules
 from ingest.episodes import Episode, EpisodeKind
 from monitor.config import (
     Config,
@@ -138,7 +139,12 @@ def test_the_example_on_disk_is_the_one_the_command_prints() -> None:
 def sections() -> list[type[BaseModel]]:
     return [
         value
-        for module in (monitor.config.model, monitor.config.mqtt, monitor.config.alarms)
+        for module in (
+            monitor.config.model,
+            monitor.config.mqtt,
+            monitor.config.alarms,
+            monitor.config.rules,
+        )
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseModel)

@@ -74,3 +74,50 @@ def test_a_class_without_an_alarm_is_named_with_its_place() -> None:
 def test_somebody_not_configured_is_watched_like_everybody() -> None:
     policies = build_policies(configured(), find_bundle(DEFAULT))
     assert policies("carla") == policies("anna")
+
+
+def test_the_rules_of_a_class_can_be_tuned_for_everybody_and_for_one() -> None:
+    bundle = find_bundle(DEFAULT)
+    config = Config.model_validate(
+        {
+            "patients": [
+                {"id": "anna"},
+                {"id": "boris", "alarms": {"classes": {"AF": {"threshold": 0.9}}}},
+            ],
+            "alarms": {
+                "rules": {
+                    "classes": {"AF": {"threshold": 0.6, "k": 5, "n": 7}},
+                    "rate": {"low": 35},
+                    "pause": "5s",
+                }
+            },
+        }
+    )
+    policy_for = build_policies(config, bundle)
+    for patient, threshold in (("anna", 0.6), ("boris", 0.9)):
+        policy = policy_for(patient)
+        af, rr = (
+            next(r for r in policy.classes if r.condition == c) for c in ("class:AF", "rr:AF")
+        )
+        assert (af.threshold, af.off_threshold) == (threshold, threshold / 2)
+        assert (af.k, af.n, af.clear_k) == (5, 7, 5)
+        assert rr.threshold != threshold
+        assert policy.low_rate is not None
+        assert policy.low_rate.limit == 35
+        assert policy.pause is not None
+        assert policy.pause.seconds == 5
+
+
+def test_numbers_that_do_not_go_together_name_their_place() -> None:
+    config = Config.model_validate(
+        {
+            "patients": [{"id": "anna", "alarms": {"classes": {"AF": {"k": 9}}}}],
+            "alarms": {"rules": {"classes": {"PVC": {"k": 2}}}},
+        }
+    )
+    with pytest.raises(ConfigError) as caught:
+        build_policies(config, find_bundle(DEFAULT))
+    assert caught.value.problems == (
+        "alarms.rules.classes.PVC: there is no alarm for this class; there are some for AF",
+        "patients[0].alarms.classes.AF.k: must be from 1 to n = 8, not 9",
+    )

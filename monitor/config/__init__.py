@@ -4,13 +4,11 @@ from monitor.config.example import example
 from monitor.config.load import load_config, schema
 from monitor.config.model import (
     AlarmOverrides,
-    ClassOverride,
     Config,
     EpisodeConfig,
     InferenceConfig,
     LogConfig,
     PatientConfig,
-    RateOverride,
     ReplayConfig,
     SimulatorConfig,
     SourceConfig,
@@ -20,14 +18,12 @@ from monitor.config.problems import ConfigError
 
 __all__ = [
     "AlarmOverrides",
-    "ClassOverride",
     "Config",
     "ConfigError",
     "EpisodeConfig",
     "InferenceConfig",
     "LogConfig",
     "PatientConfig",
-    "RateOverride",
     "ReplayConfig",
     "SimulatorConfig",
     "SourceConfig",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from monitor.config.problems import InconsistentError, suggest
+from monitor.config.rules import RulesConfig
 from monitor.config.section import Section
 from monitor.config.values import Identifier, Seconds, Secret, Text, between, not_empty
 
@@ -194,6 +195,11 @@ class DeadManConfig(Section):
 class AlarmsConfig(Section):
     """Who is told of alarms, how, and when. Without contacts they are logged and shown only."""
 
+    rules: RulesConfig = Field(
+        default_factory=RulesConfig,
+        title="Rules",
+        description="What raises an alarm of anybody, where it is not as usual.",
+    )
     contacts: tuple[ContactConfig, ...] = Field(
         default=(), title="Contacts", description="Who can be told."
     )

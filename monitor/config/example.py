@@ -78,6 +78,11 @@ sources:
 
 # Who is told of alarms, how and when (docs/alarms.md). Without contacts they are logged and shown.
 # alarms:
+#   rules:               # for everybody; try them first: leadone alarms simulate RECORD… -c FILE
+#     classes:
+#       AF: {threshold: 0.6, k: 5, n: 8}
+#     rate: {high: 140, low: 35}
+#     pause: 5s
 #   contacts:
 #     - name: anna
 #       channels:

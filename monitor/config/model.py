@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StrictBool,
     StrictInt,
     model_validator,
 )
@@ -22,6 +21,7 @@ from alerts.gateway import GATEWAY
 from monitor.config.alarms import AlarmsConfig
 from monitor.config.mqtt import MqttConfig
 from monitor.config.problems import InconsistentError, suggest
+from monitor.config.rules import RulesConfig
 from monitor.config.section import Section
 from monitor.config.values import DatabaseUrl, Identifier, Number, Seconds, Text, between, not_empty
 
@@ -39,47 +39,9 @@ class WindowConfig(Section):
     )
 
 
-class ClassOverride(Section):
-    """What is different for one class and one patient."""
-
-    enabled: StrictBool = Field(
-        default=True, title="Enabled", description="false: this class never raises an alarm."
-    )
-
-
-class RateOverride(Section):
-    """Heart rates at which one patient's alarms are raised."""
-
-    high: Annotated[Number, Field(ge=60, le=250)] | None = Field(
-        default=None,
-        title="High heart rate (per minute)",
-        description="Alarm at or over this rate, 60 to 250.",
-    )
-    low: Annotated[Number, Field(ge=15, le=100)] | None = Field(
-        default=None,
-        title="Low heart rate (per minute)",
-        description="Alarm at or under this rate, 15 to 100.",
-    )
-
-
-class AlarmOverrides(Section):
+class AlarmOverrides(RulesConfig):
     """What is different for one patient; what is not given is as for everybody."""
 
-    classes: dict[str, ClassOverride] = Field(
-        default_factory=dict,
-        title="Classes",
-        description="By abbreviation of the model's class (AF, PVC …), what is different.",
-    )
-    rate: RateOverride = Field(
-        default_factory=RateOverride,
-        title="Heart rate",
-        description="Limits of the heart rate.",
-    )
-    pause: Annotated[Seconds, between(2, 30)] | None = Field(
-        default=None,
-        title="Pause (seconds)",
-        description="Alarm when no beat comes for this long: 2s to 30s.",
-    )
     chronic: tuple[Text, ...] = Field(
         default=(),
         title="Chronic conditions",
@@ -272,6 +234,10 @@ class Config(Section):
                 (f"patients[{i}].alarms.{key}", text)
                 for key, text in _impossible_limits(patient.alarms, self.window.length)
             )
+        problems.extend(
+            (f"alarms.rules.{key}", text)
+            for key, text in _impossible_limits(self.alarms.rules, self.window.length)
+        )
         streams: dict[tuple[str, str], int] = {}
         for i, source in enumerate(self.sources):
             if source.patient not in ids:
@@ -302,7 +268,7 @@ class Config(Section):
         return self
 
 
-def _impossible_limits(alarms: AlarmOverrides, length_s: float) -> list[tuple[str, str]]:
+def _impossible_limits(alarms: RulesConfig, length_s: float) -> list[tuple[str, str]]:
     problems = []
     low = -math.inf if alarms.rate.low is None else alarms.rate.low
     high = math.inf if alarms.rate.high is None else alarms.rate.high
