@@ -11,7 +11,8 @@ import structlog
 from alerts.conditions import Change
 from alerts.engine import Engine
 from alerts.technical import device_of
-from ingest.chunk import Stream
+from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from ingest.source import Source
 from models.bundle import DEFAULT, Bundle, BundleError, find_bundle
 from models.runtime import Runtime
@@ -30,6 +31,8 @@ from monitor.straps import Straps, check_straps
 from monitor.watchers import Watchers
 
 _log = structlog.get_logger()
+
+_NOTHING = "nothing to watch: configure a source or broker, or leadone pair ADDRESS --patient ID"
 
 _LATELY_NS = 7 * 86_400 * 10**9
 
@@ -75,59 +78,76 @@ async def serve(
     engine = Engine(build_policies(config, bundle))
     channels = build_channels(config) if attended else {}
     # The graph and the database are opened side by side: together they are most of the start.
-    with ThreadPoolExecutor(1) as opening:
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as opening:
         loading = opening.submit(Runtime, bundle, config.inference.threads)
         maintenance.upgrade(url)
-        now_ns = time.time_ns()
-        history = History(url)
-        straps = _straps(config, history) if attended else Straps((), ())
-        configured = [Stream(s.patient, s.device) for s in config.sources]
-        sources = [*sources, *straps.sources()]
-        known = _known(history, now_ns) if attended and config.mqtt is not None else ()
-        streams = [*dict.fromkeys((*configured, *straps.streams, *known))]
-        ends = {stream: history.last_window_end(stream) for stream in streams}
-        left = backlog(
-            history,
-            streams,
-            now_ns=now_ns,
-            length_s=config.window.length,
-            hop_s=config.window.hop,
-        )
-        restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
-        runtime, broken = _loaded(loading)
-    writer = Writer(url)
-    writer.start()
-    await writer.store(*(Patient(p.id, p.name) for p in config.patients))
-    parts = Watchers(
-        config, bundle, history, writer, engine, channels, straps, on_change, attended=attended
-    )
-    if config.mqtt is not None and attended:
-        sources.append(parts.listen(known))
-    if not sources:
-        await asyncio.to_thread(writer.stop)
-        raise ConfigError(
-            ["nothing to watch: configure a source or broker, or leadone pair ADDRESS --patient ID"]
-        )
-    if broken is not None:
-        parts.gateway.no_model(broken)
-    daemon = Daemon(
-        sources,
-        writer=writer,
-        analyzer=Analyzer(runtime),
-        alarms=parts.alarms,
-        length_s=config.window.length,
-        hop_s=config.window.hop,
-        ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
-        on_result=[*on_result, *parts.on_result],
-    )
-    _log.info(
-        "ready",
-        bundle=bundle.name,
-        sources=len(sources),
-        patients=len(config.patients),
-        backlog_chunks=len(left),
-        seconds=round(time.monotonic() - started, 2),
-    )
+        with History(url) as history:
+            now_ns = time.time_ns()
+            straps = _straps(config, history) if attended else Straps((), ())
+            configured = [Stream(s.patient, s.device) for s in config.sources]
+            sources = [*sources, *straps.sources()]
+            listening = attended and config.mqtt is not None
+            if not sources and not listening:
+                raise ConfigError([_NOTHING])
+            known = _known(history, now_ns) if listening else ()
+            streams = [*dict.fromkeys((*configured, *straps.streams, *known))]
+            ends = {stream: history.last_window_end(stream) for stream in streams}
+            left = backlog(
+                history,
+                streams,
+                now_ns=now_ns,
+                length_s=config.window.length,
+                hop_s=config.window.hop,
+            )
+            restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
+            runtime, broken = _loaded(loading)
+            writer = Writer(url)
+            writer.start()
+            await writer.store(*(Patient(p.id, p.name) for p in config.patients))
+            parts = Watchers(
+                config,
+                bundle,
+                history,
+                writer,
+                engine,
+                channels,
+                straps,
+                on_change,
+                attended=attended,
+            )
+            if listening:
+                sources.append(parts.listen(known))
+            if broken is not None:
+                parts.gateway.no_model(broken)
+            daemon = Daemon(
+                sources,
+                writer=writer,
+                analyzer=Analyzer(runtime),
+                alarms=parts.alarms,
+                length_s=config.window.length,
+                hop_s=config.window.hop,
+                ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
+                on_result=[*on_result, *parts.on_result],
+            )
+            _log.info(
+                "ready",
+                bundle=bundle.name,
+                sources=len(sources),
+                patients=len(config.patients),
+                backlog_chunks=len(left),
+                seconds=round(time.monotonic() - started, 2),
+            )
+            await _together(daemon, parts, left, stop)
+    _log.info("stopped")
+
+
+async def _together(
+    daemon: Daemon,
+    parts: Watchers,
+    left: Sequence[Chunk | RrIntervals],
+    stop: asyncio.Event,
+) -> None:
+    """Run the daemon, and beside it the watchers for as long as it has something to say."""
     ended = asyncio.Event()
     beside = asyncio.gather(*parts.running(ended))
 
@@ -147,8 +167,6 @@ async def serve(
     finally:
         beside.cancel()
         await asyncio.gather(beside, return_exceptions=True)
-        await asyncio.to_thread(history.close)
-    _log.info("stopped")
 
 
 def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
