@@ -79,13 +79,16 @@ class Manifest(_Strict):
 
 
 class Bundle:
-    """A checked bundle on disk.
+    """A bundle on disk, with a checked manifest.
+
+    Its graph is read, and held against the manifest, by whoever runs it: rates and pauses can be
+    watched without.
 
     Args:
         path: the folder.
 
     Raises:
-        BundleError: if a file is missing, garbled or not the one the manifest was written for.
+        BundleError: if the manifest is missing or garbled.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +96,6 @@ class Bundle:
         manifest = path / MANIFEST
         try:
             text = manifest.read_text(encoding="utf-8")
-            self.graph = (path / GRAPH).read_bytes()
         except (OSError, UnicodeDecodeError) as e:
             raise BundleError(f"{path}: not a bundle: {e}") from e
         try:
@@ -104,12 +106,30 @@ class Bundle:
             first = e.errors()[0]
             place = ".".join(str(p) for p in first["loc"])
             raise BundleError(f"{manifest}: {place or 'document'}: {first['msg']}") from e
-        self.digest = hashlib.sha256(self.graph).hexdigest()
-        if self.digest != self.manifest.graph_sha256:
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the graph that the manifest was written for, in hexadecimal digits."""
+        return self.manifest.graph_sha256
+
+    def read_graph(self) -> bytes:
+        """The graph.
+
+        Raises:
+            BundleError: if it is missing or not the one that the manifest was written for.
+        """
+        path = self.path / GRAPH
+        try:
+            graph = path.read_bytes()
+        except OSError as e:
+            raise BundleError(f"{path}: cannot be read: {e.strerror}") from e
+        found = hashlib.sha256(graph).hexdigest()
+        if found != self.digest:
             raise BundleError(
-                f"{path / GRAPH}: not the graph {MANIFEST} was written for "
-                f"(SHA-256 {self.digest[:12]}…, expected {self.manifest.graph_sha256[:12]}…)"
+                f"{path}: not the graph {MANIFEST} was written for "
+                f"(SHA-256 {found[:12]}…, expected {self.digest[:12]}…)"
             )
+        return graph
 
     @property
     def name(self) -> str:

@@ -51,14 +51,16 @@ class Runtime:
             second thread costs more in hand-over than it gains.
 
     Raises:
-        BundleError: if the graph does not load or its inputs and outputs are not the contract's.
+        BundleError: if the graph is missing, not the manifest's, does not load, or its inputs and
+            outputs are not the contract's.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle = bundle
+        graph = bundle.read_graph()
         try:
             self._session = ort.InferenceSession(
-                bundle.graph, session_options(threads), providers=["CPUExecutionProvider"]
+                graph, session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as e:  # ONNX Runtime's own exceptions share no base class
             raise BundleError(f"{bundle.path}: graph does not load: {e}") from e

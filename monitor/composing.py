@@ -9,7 +9,7 @@ import structlog
 from alerts.channels.channel import JsonValue, Message
 from alerts.conditions import Alarm, Change, State
 from alerts.records import Notification, Signal
-from alerts.wording import Notice, text_of
+from alerts.wording import Notice, Text, text_of
 from ingest.chunk import Stream
 from monitor.results import WindowResult
 from monitor.storage.history import History
@@ -99,7 +99,7 @@ class Composer:
         last = self._good.get(alarm.patient)
         if last is not None and self._now_ns() - last.end_ns > _RECENT_NS:
             last = None
-        text = text_of(
+        text = self._text(
             Notice(
                 kind=notification.kind,
                 alarm=alarm,
@@ -112,8 +112,7 @@ class Composer:
                 count=signal.bout_count,
                 first_ns=signal.bout_started_ns if signal.bout_count > 1 else None,
                 unanswered_ns=alarm.raised_ns,
-            ),
-            self._class_names,
+            )
         )
         return Message(
             key=notification.key,
@@ -124,6 +123,13 @@ class Composer:
             data=_data(notification, signal, known.reason),
             picture=await self._strip(alarm, known),
         )
+
+    def _text(self, notice: Notice) -> Text:
+        try:
+            return text_of(notice, self._class_names)
+        except Exception:  # noqa: BLE001 - somebody must be told, if not well
+            _log.exception("no words", alarm=notice.alarm.id)
+            return Text(f"Alarm: {notice.alarm.patient}: {notice.alarm.condition}", notice.reason)
 
     async def _strip(self, alarm: Alarm, known: _Known) -> bytes | None:
         if self._history is None or known.stream is None:

@@ -30,6 +30,9 @@ _LATEST_S = _EARLIEST_S + 25 * 365 * 86_400
 _FREE_BYTES = 500_000_000
 _FREE_SHARE = 0.02
 
+# Windows that are skipped this near to each other are skipped all the time; one alone is a hiccup.
+_SKIPPING_NS = 15_000_000_000
+
 # So many windows in a row that the model could not read are no accident.
 _MODEL_FAILURES = 3
 
@@ -111,7 +114,7 @@ class Gateway:
         error = self._writer.last_error
         self._say(DATABASE, error is not None, error or "the database can be written again")
         now = self._now()
-        behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < 60e9
+        behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < _SKIPPING_NS
         why = f"{self._skipped} windows were not read for lack of time"
         self._say(BEHIND, behind, why if behind else "all windows are read in time again")
         for name, wrong in self._channels.items():

@@ -194,7 +194,7 @@ def test_names_with_brackets_are_text_and_not_markup(tmp_path: Path, bundle: Bun
     manifest = yaml.safe_load((bundle.path / "bundle.yaml").read_text())
     next(c for c in manifest["classes"] if c["abbreviation"] == "AF")["name"] = "AF [/red]"
     (tmp_path / "bundle.yaml").write_text(yaml.safe_dump(manifest))
-    (tmp_path / "model.onnx").write_bytes(bundle.graph)
+    (tmp_path / "model.onnx").write_bytes(bundle.read_graph())
     board = Board(THRESHOLDS)
     board.result(good(0.1, 0.8, 0.0, 0.0, 0.0))
     board.change(raised("class:AF"))

@@ -105,14 +105,14 @@ def test_a_graph_that_was_exchanged_is_refused(copy: Path) -> None:
     with (copy / GRAPH).open("ab") as f:
         f.write(b"x")
     with pytest.raises(BundleError, match=r"model.onnx: not the graph"):
-        Bundle(copy)
+        Runtime(Bundle(copy))
 
 
 @pytest.mark.parametrize("name", [GRAPH, MANIFEST])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=name):
-        Bundle(copy)
+        Runtime(Bundle(copy))
 
 
 @pytest.mark.parametrize(

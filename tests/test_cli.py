@@ -250,6 +250,8 @@ def test_check_refuses_what_run_would(leadone: Leadone, tmp_path: Path) -> None:
         assert done.code == 1
         assert done.complaint == f"{bundle}: alarm of AF.k: must be from 1 to n = 8, not 9"
 
+    af["alarm"] |= {"k": 6}
+    (bundle / "bundle.yaml").write_text(yaml.safe_dump(manifest))
     (bundle / "model.onnx").write_bytes(b"garbage")
     done = leadone("config", "check", "-c", path)
     assert done.code == 1

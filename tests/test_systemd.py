@@ -82,7 +82,7 @@ def test_hardening(unit: Unit, key: str, value: str) -> None:
 
 def test_it_checks_migrates_and_runs_by_commands_of_the_documented_contract(unit: Unit) -> None:
     assert unit.entries["Service", "ExecStartPre"] == [
-        f"{COMMAND} config check -c {CONFIG}",
+        f"-{COMMAND} config check -c {CONFIG}",
         f"{COMMAND} db upgrade -c {CONFIG}",
     ]
     assert unit.one("Service", "ExecStart") == f"{COMMAND} run -c {CONFIG}"
