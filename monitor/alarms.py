@@ -186,6 +186,8 @@ class Alarms:
         """
         delivering = asyncio.create_task(self._outbox.run(stop))
         try:
+            if self._outbox.has_channels:
+                await self._composer.warm_up()
             while not stop.is_set():
                 try:
                     self._look()

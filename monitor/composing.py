@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 
 from alerts.channels.channel import JsonValue, Message
@@ -66,6 +67,13 @@ class Composer:
         self._now_ns = now_ns
         self._known: dict[str, _Known] = {}
         self._good: dict[str, WindowResult] = {}
+
+    async def warm_up(self) -> None:
+        """Load what drawing a strip takes: the first alarm must not wait a second for that."""
+        try:
+            await asyncio.to_thread(_draw_nothing)
+        except Exception:  # noqa: BLE001 - alarms go without pictures then
+            _log.exception("no strips can be drawn")
 
     def restore(self, changes: Mapping[str, str]) -> None:
         """Take up the last reasons of alarms, by id."""
@@ -143,6 +151,12 @@ class Composer:
         except Exception:  # noqa: BLE001 - an alarm without a picture is better than none
             _log.exception("no strip", alarm=alarm.id)
             return None
+
+
+def _draw_nothing() -> None:
+    from alerts.strip import strip_png  # noqa: PLC0415 - only whoever has alarms needs Pillow
+
+    strip_png(np.zeros(1300), 130.0, (), ("-", "-"))
 
 
 def draw_strip(history: History, stream: Stream, start_ns: int, name: str) -> bytes | None:

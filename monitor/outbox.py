@@ -100,6 +100,11 @@ class Outbox:
         """How many messages are still to be delivered, due or not."""
         return sum(len(lane.items) for lane in self._lanes)
 
+    @property
+    def has_channels(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._lanes)
+
     def restore(self, waiting: Iterable[tuple[Notification, Sequence[Delivery]]]) -> None:
         """Take up what an earlier run left; what a channel has taken is not sent there again."""
         for notification, tried in waiting:
