@@ -129,7 +129,7 @@ def test_the_limits_in_the_documentation_are_the_code_s() -> None:
         "rate": list(LIMITS.rate),
         "per_second": LIMITS.per_second,
         "ahead": f"{LIMITS.ahead:g}s",
-        "age": f"{LIMITS.age / 3600:g}h",
+        "age": f"{LIMITS.age / 86_400:g}d",
         "devices": LIMITS.devices,
     }
     properties = SCHEMA["properties"]
