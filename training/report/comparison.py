@@ -74,16 +74,7 @@ def comparison(
     sections = [Section("Figures", [Text(text), *_tables(number, scores)])]
     if "baseline" in scores and "teacher (12 leads)" in scores and number != 3:
         sections.append(Section("Gap to the teacher", [Text(_gap(scores))]))
-    drawn = {
-        name: scores[name]
-        for name in (_DRAWN if number not in {4, 6} else scores)
-        if name in scores
-    }
-    classes = [c["name"] for c in next(iter(drawn.values()))[0]["per_class"]]
-    aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
-    if len(classes) <= 40:
-        picture = Picture(f"table-{number}-auc", class_auc(classes, aucs), "AUC of each class")
-        sections.append(Section("Per class", [picture]))
+    sections += _per_class(number, scores)
     return _TITLES[number], sections
 
 
@@ -151,6 +142,21 @@ def _part(scores: dict[str, Any], prefix: str) -> dict[str, float]:
         "macro_f1": float(np.mean([c["f1"] for c in some])),
         "macro_f2": float(np.mean([c["f2"] for c in some])),
     }
+
+
+def _per_class(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Section]:
+    """The AUC of each class: as a picture, or as a table where twelve leads are compared."""
+    drawn = {n: s for n, s in scores.items() if number in {4, 6} or n in _DRAWN}
+    classes = [c["name"] for c in next(iter(drawn.values()))[0]["per_class"]]
+    aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
+    if number == 6:
+        columns = [Column("class"), *(Column(n.removeprefix("lead "), digits=1) for n in aucs)]
+        rows = [[c, *(100 * v[i] for v in aucs.values())] for i, c in enumerate(classes)]
+        return [Section("Per class", [Table("AUC of each class, by lead, %", columns, rows)])]
+    if len(classes) > 40:
+        return []
+    picture = Picture(f"table-{number}-auc", class_auc(classes, aucs), "AUC of each class")
+    return [Section("Per class", [picture])]
 
 
 def _seeds(count: int) -> str:
