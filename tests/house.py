@@ -55,8 +55,9 @@ class Clock:
         self._ahead_ns = target_ns - time.time_ns()
 
 
+# Not "clock": plugins share one name space, and the virtual straps' clock is another.
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def house_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Also makes everything look more often than it has to."""
     made = Clock()
     monkeypatch.setattr("monitor.contacts.time", made)
@@ -181,7 +182,7 @@ class House:
 
     async def until_told(self, *expected: tuple[str, str]) -> None:
         """Wait for these, in any order; and see that nothing else comes."""
-        await until(lambda: len(self.told) >= len(expected), 10)
+        await until(lambda: len(self.told) >= len(expected), 40)
         await self.quiet()
         assert sorted(self.told) == sorted(expected)
 
@@ -200,7 +201,7 @@ class House:
             # The first window of a run takes ten seconds, each further one five.
             self.strap.send(5 * windows + (5 if self._begins else 0))
             self._begins = False
-            await until(lambda: stored() == before + windows, 10)
+            await until(lambda: stored() == before + windows, 40)
 
     @property
     def signals(self) -> list[Signal]:
@@ -214,7 +215,7 @@ class House:
         writer.submit(Request(what, arguments, "eve", at_ns)).result()
         await asyncio.to_thread(writer.stop)
         with History(self.url) as history:
-            await until(lambda: history.answer(at_ns, "eve") is not None, 10)
+            await until(lambda: history.answer(at_ns, "eve") is not None, 40)
             return str(history.answer(at_ns, "eve"))
 
 
@@ -225,13 +226,15 @@ def server() -> Iterator[HttpServer]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, server: HttpServer, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
+def make(
+    tmp_path: Path, server: HttpServer, house_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """Makes a house in which AF is an alarm of some priority after three of four windows."""
 
     def house(priority: str = "medium", **alarms: Any) -> House:
         rules = {"AF": RULE | {"priority": priority}}
         monkeypatch.setattr(Bundle, "alarm_rules", property(lambda _: rules))
-        made = House(tmp_path, server, clock, **alarms)
+        made = House(tmp_path, server, house_clock, **alarms)
         monkeypatch.setattr("monitor.service.Analyzer", lambda _runtime: made.heart)
         return made
 

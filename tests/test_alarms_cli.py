@@ -557,7 +557,7 @@ def test_why_there_was_none() -> None:
     assert why(rates(*[70] * 3, *[140] * 5, *[70] * 4))["rate:high"] == (
         "at most 5 of the last 8 good windows spoke for it; 6 of 8 must"
     )
-    assert why(rates(70, 70))["rate:low"] == "no window speaks for it; 3 of 4 must"
+    assert why(rates(70, 70))["rate:low"] == "no window speaks for it; 5 of 6 must"
     assert why(rates(None, None))["rate:high"] == "no window tells anything of it"
     assert why([])[None].startswith("no window is stored of this time")
     bad = [window(0), window(1, bad=Reason.NOISY), window(2, bad=Reason.CONTACT)]

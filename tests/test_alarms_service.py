@@ -255,7 +255,7 @@ async def test_people_are_told_while_the_database_is_away(
         assert house.signals == []
         locked.execute("ROLLBACK")
         locked.close()
-        await until(lambda: len(house.signals) == 1, 10)
+        await until(lambda: len(house.signals) == 1, 40)
     async with house.running():
         await house.see(1)
         await house.until_told(*BOTH)
@@ -270,14 +270,14 @@ async def test_a_channel_that_can_only_fail_is_told_on_another(make: "Make") -> 
         await house.see(3)
         await house.until_told(*BOTH)
         house.clock.sleep(61)
-        await until(lambda: len(house.told) >= 4, 10)
+        await until(lambda: len(house.told) >= 4, 40)
         await house.quiet()
         told = [(who, m["data"]["condition"]) for (who, _), m in _pairs(house)]
         assert ("eve", "channel:bob-webhook") in told
         house.answers = {}
         # Half an hour later they are reminded of both, and then he is told as well.
         house.clock.sleep(1801)
-        await until(lambda: ("eve", "ended") in house.told, 10)
+        await until(lambda: ("eve", "ended") in house.told, 40)
     with History(house.url) as history:
         assert [a.condition for a in history.active_alarms()] == ["class:AF"]
 
@@ -319,6 +319,6 @@ async def test_a_heartbeat_and_a_sign_of_life(
         # Nothing was read yet.
         assert signs() == 0
         await house.see(1)
-        await until(lambda: signs() == 1, 10)
+        await until(lambda: signs() == 1, 40)
     with History(house.url) as history:
         assert history.active_alarms() == []

@@ -245,7 +245,7 @@ async def test_an_alarm_of_a_heart_is_no_device_after_a_restart(
     house.heart.af = 0.9
     async with house.running():
         await house.see(3)
-        await until(lambda: len(house.told) == 2, 10)
+        await until(lambda: len(house.told) == 2, 40)
     async with house.running():
         await house.see(1)
         for _ in range(6):

@@ -282,7 +282,7 @@ async def test_a_locked_database_is_told_and_so_is_its_end(
         assert house.messages[0]["title"] == "Gateway: what is seen cannot be stored"
         locked.execute("ROLLBACK")
         locked.close()
-        await until(lambda: len(house.signals) == 1, 10)
+        await until(lambda: len(house.signals) == 1, 40)
         await house.quiet()
         house.clock.sleep(11)
         await house.until_told(*RAISED, *ENDED)
@@ -324,12 +324,12 @@ async def test_a_channel_that_is_away_is_told_once_it_is_back(make: "Make") -> N
     house.heart.af = 0.9
     async with house.running():
         await house.see(3)
-        await until(lambda: len(house.told) >= 2, 10)
+        await until(lambda: len(house.told) >= 2, 40)
         await house.quiet()
         house.clock.sleep(61)
-        await until(lambda: ("eve", "raised") in about(house, "channel:bob-webhook"), 10)
+        await until(lambda: ("eve", "raised") in about(house, "channel:bob-webhook"), 40)
         house.answers = {}
-        await until(lambda: ("eve", "ended") in about(house, "channel:bob-webhook"), 10)
+        await until(lambda: ("eve", "ended") in about(house, "channel:bob-webhook"), 40)
         assert about(house, "class:AF")[-1] == ("bob", "raised")
 
 
@@ -375,8 +375,8 @@ async def test_without_a_model_rates_and_pauses_are_watched_all_the_same(
 
     house.strap = Patient()  # type: ignore[assignment]
     async with house.running():
-        await until(lambda: len(about(house, "model")) == 2, 20)
-        await until(lambda: len(about(house, "pause")) >= 2, 20)
+        await until(lambda: len(about(house, "model")) == 2, 40)
+        await until(lambda: len(about(house, "pause")) >= 2, 40)
     with History(house.url) as history:
         good = [w for w in history.windows("anna", 0, 2**62) if w.grade.good]
     assert good
