@@ -76,6 +76,8 @@ class MqttSource:
         self._now_ns = now_ns
         self._monotonic_ns = monotonic_ns
         self._orders: dict[Stream, Order] = {}
+        # Those among them in which messages wait for earlier ones: of hundreds, a few at most.
+        self._held: dict[Stream, Order] = {}
         self._states: dict[Stream, tuple[bool | None, int | None]] = {}
 
     async def chunks(self) -> AsyncIterator[Chunk]:
@@ -105,7 +107,7 @@ class MqttSource:
 
     async def _wait(self, waiting: asyncio.Event) -> None:
         """Wait for a message, or until one that waits for others has waited long enough."""
-        due_ns = [order.due_ns for order in self._orders.values() if order.due_ns is not None]
+        due_ns = [order.due_ns for order in self._held.values() if order.due_ns is not None]
         timeout = None
         if due_ns:
             timeout = max(0.0, (min(due_ns) - self._monotonic_ns()) / 1e9)
@@ -132,20 +134,26 @@ class MqttSource:
             return []
         ACCEPTED.inc()
         order = self._orders.setdefault(stream, Order())
-        return [
+        chunks = [
             self._chunk(stream, ordered)
             for ordered in order.take(message, delivery.acknowledge, now_ns)
         ]
+        if order.due_ns is not None:
+            self._held[stream] = order
+        return chunks
 
     def _release(self) -> list[Chunk]:
         """What has waited long enough for messages that did not come."""
+        if not self._held:
+            return []
         now_ns = self._monotonic_ns()
-        return [
+        chunks = [
             self._chunk(stream, ordered)
-            for stream, order in self._orders.items()
-            if order.due_ns is not None
+            for stream, order in self._held.items()
             for ordered in order.release(now_ns)
         ]
+        self._held = {s: order for s, order in self._held.items() if order.due_ns is not None}
+        return chunks
 
     def _chunk(self, stream: Stream, ordered: Ordered) -> Chunk:
         message = ordered.message
@@ -170,4 +178,5 @@ class MqttSource:
 
     def _forget(self, stream: Stream) -> None:
         self._orders.pop(stream, None)
+        self._held.pop(stream, None)
         self._states.pop(stream, None)
