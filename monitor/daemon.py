@@ -124,7 +124,6 @@ class Daemon:
         self._storing: set[asyncio.Task[bool]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._pauses: dict[Stream, PauseWatch] = {}
-        self._looking = ThreadPoolExecutor(1, thread_name_prefix="pauses")
 
     async def run(
         self,
@@ -162,7 +161,6 @@ class Daemon:
                 if task is not None:
                     task.cancel()
             self._inference.shutdown(wait=False)
-            self._looking.shutdown(wait=False)
             await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
@@ -269,8 +267,8 @@ class Daemon:
                 if limit_s is None:
                     return
                 watch = self._pauses[stream] = PauseWatch(stream, limit_s)
-            loop = asyncio.get_running_loop()
-            seen = await loop.run_in_executor(self._looking, watch.add, chunk)
+            # A millisecond every few chunks, and nothing for the others: another thread costs more.
+            seen = watch.add(chunk)
         except Exception:  # noqa: BLE001 - the windows still tell of it
             self._pauses.pop(stream, None)
             WINDOWS_FAILED.inc()
