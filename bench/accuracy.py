@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _page(bundle: Bundle, ptbxl: tuple[float, dict[str, float]], af: AfFigures, data: Path) -> str:
     lead1, mitdb, cinc = lead1_figures(data), mitdb_figures(data), cinc_figures(data)
     macro, per_class = ptbxl
-    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names = bundle.class_names
     worst_first = sorted(per_class, key=lambda c: per_class[c])
     classes = "\n".join(f"| {c} | {names[c]} | {per_class[c]:.3f} |" for c in reversed(worst_first))
     peaks = "\n".join(

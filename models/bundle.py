@@ -142,6 +142,11 @@ class Bundle:
         return tuple(c.abbreviation for c in self.manifest.classes)
 
     @property
+    def class_names(self) -> dict[str, str]:
+        """Plain names by class abbreviation."""
+        return {c.abbreviation: c.name for c in self.manifest.classes}
+
+    @property
     def thresholds(self) -> dict[str, float]:
         """Probability from which a single window is positive, by abbreviation."""
         return {c.abbreviation: c.threshold for c in self.manifest.classes}

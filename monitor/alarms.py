@@ -1,7 +1,6 @@
 """Alarms from beginning to end: conditions become signals, are stored as one, and are told."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,12 @@ from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
 from monitor.composing import Composer
 from monitor.contacts import now as present
-from monitor.handover import PATIENCE_S, attempt, tell
+from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import RESULTS_REFUSED
 from monitor.outbox import Outbox
 from monitor.requests import answer
 from monitor.results import WindowResult
+from monitor.stopping import pause
 from monitor.storage.history import History
 from monitor.storage.records import Record, Request
 from monitor.storage.writer import Writer
@@ -111,11 +111,7 @@ class Alarms:
     def restore(self, history: History) -> None:
         """Take up the signals, pauses and messages that an earlier run left."""
         now = self._now()
-        kept = [
-            signal
-            for signal in history.signals()
-            if signal.presence is not Presence.OFF or now.utc_ns - signal.since_ns < _OFF_KEPT_NS
-        ]
+        kept = history.signals_since(now.utc_ns - _OFF_KEPT_NS)
         waiting = history.waiting()
         self._known = {signal.alarm.id: signal for signal in kept}
         self._signals.restore(kept, history.pauses(now.utc_ns), [n for n, _ in waiting])
@@ -135,7 +131,7 @@ class Alarms:
 
     def signal(self, changes: Sequence[Change]) -> list[Output]:
         """What changes of conditions change about whom is told; to be stored with them."""
-        if not self._attended:
+        if not changes or not self._attended:
             return []
         now = self._now()
         outputs = [o for change in changes for o in self._signals.change(change, now)]
@@ -146,6 +142,8 @@ class Alarms:
 
     def tell(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
         """Hand on what was stored."""
+        if not changes and not outputs:
+            return  # as after nearly every window
         self._outbox.take(outputs)
         for change in changes:
             if not is_update(change) or not is_technical(change.alarm):
@@ -195,8 +193,7 @@ class Alarms:
                         await self._answer(history)
                 except Exception:  # noqa: BLE001 - it must go on looking
                     _log.exception("alarms not looked at")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._pause_s())
+                await pause(stop, self._pause_s())
             await delivering
         finally:
             delivering.cancel()
@@ -245,9 +242,7 @@ class Alarms:
             self._composer.forget(alarm_id)
 
     def _keep(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
-        task = asyncio.create_task(self._store_and_tell(changes, outputs))
-        self._storing.add(task)
-        task.add_done_callback(self._storing.discard)
+        keep(self._storing, self._store_and_tell(changes, outputs))
 
     async def _store_and_tell(self, changes: Sequence[Change], outputs: Sequence[Output]) -> None:
         await self._store([*changes, *outputs])
@@ -255,9 +250,7 @@ class Alarms:
 
     async def _store(self, records: Sequence[Record]) -> None:
         """Make records durable; people are told even if that takes too long, or fails."""
-        storing = asyncio.create_task(attempt(self._writer, RESULTS_REFUSED, records))
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        storing = keep(self._storing, attempt(self._writer, RESULTS_REFUSED, records))
         await asyncio.wait({storing}, timeout=PATIENCE_S if self._writer.healthy else 0.0)
 
     async def store(self, *records: Record) -> None:

@@ -48,19 +48,10 @@ def ecg_source(
     from ingest.mqtt.limits import Limits  # noqa: PLC0415 - see above
     from ingest.mqtt.source import MqttSource  # noqa: PLC0415
 
-    limits = configured.limits
     return MqttSource(
         broker_of(configured),
         [topic.topic_map() for topic in configured.topics],
-        Limits(
-            payload=limits.payload,
-            samples=limits.samples,
-            rate=limits.rate,
-            per_second=limits.per_second,
-            ahead=limits.ahead,
-            age=limits.age,
-            devices=limits.devices,
-        ),
+        Limits(**configured.limits.model_dump()),
         patients,
         on_reject=on_reject,
         on_device=on_device,
@@ -104,7 +95,7 @@ class House:
         self._reasons: dict[str, str] = {}
         self.out: MqttOut = MqttOut(
             broker_of(config.mqtt),
-            {patient.id: patient.name for patient in config.patients},
+            config.names,
             class_names,
             discovery=config.mqtt.home_assistant,
             acknowledge=acknowledge,

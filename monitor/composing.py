@@ -14,6 +14,7 @@ from alerts.wording import Notice, Text, text_of
 from ingest.chunk import Stream
 from monitor.results import WindowResult
 from monitor.storage.history import History
+from monitor.strips import read_strip
 
 _log = structlog.get_logger()
 
@@ -166,7 +167,6 @@ def draw_strip(history: History, stream: Stream, start_ns: int, name: str) -> by
         DatabaseError: the database does not answer.
     """
     from alerts.strip import strip_png  # noqa: PLC0415 - only whoever has alarms needs Pillow
-    from monitor.strips import read_strip  # noqa: PLC0415
 
     found = read_strip(history, stream, start_ns, start_ns + _STRIP_NS)
     if found is None:

@@ -17,7 +17,7 @@ from ingest.rr import RrIntervals
 from ingest.source import Source
 from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
-from monitor.handover import PATIENCE_S, attempt, tell
+from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import (
     CHUNKS_FAILED,
     CHUNKS_REFUSED,
@@ -210,10 +210,7 @@ class Daemon:
         await asyncio.shield(self._begin(step))
 
     def _begin(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        taking = asyncio.create_task(step)
-        self._taking.add(taking)
-        taking.add_done_callback(self._taking.discard)
-        return taking
+        return keep(self._taking, step)
 
     async def _beside(self, chunk: Chunk | RrIntervals) -> None:
         """Take a chunk beside those of other streams, and after those of its own."""
@@ -347,9 +344,7 @@ class Daemon:
             records: stored as one.
             settled: called once they are durable, however late, or refused for good.
         """
-        storing = asyncio.create_task(attempt(self._writer, refused, records, stream=str(stream)))
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
+        storing = keep(self._storing, attempt(self._writer, refused, records, stream=str(stream)))
         if settled is not None:
             storing.add_done_callback(
                 lambda done: settled() if not done.cancelled() and done.result() else None

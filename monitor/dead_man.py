@@ -8,7 +8,6 @@ watched then, and a service outside that should not mind that at night can be to
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from alerts.channels.webhook import cause, hush, in_words
 from alerts.gateway import DEAD_MAN
 from monitor.quality import Reason
 from monitor.results import WindowResult
+from monitor.stopping import pause
 
 _log = structlog.get_logger()
 
@@ -98,8 +98,7 @@ class DeadMan:
                 elif not silent and last_s is not None:
                     silent = True
                     _log.warning("no sign of life: no window is read and stored")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _LOOK_S)
+            await pause(stop, _LOOK_S)
 
     async def _ping(self) -> None:
         try:

@@ -1,18 +1,19 @@
 """Devices that come and go by themselves, over MQTT: whether each is there, and its alarms."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from alerts.conditions import Alarm, Change
-from alerts.technical import DeviceWatch, Moment, device_of
+from alerts.technical import DeviceWatch, Moment
 from ingest.chunk import Stream
 from monitor.contacts import now as present
 from monitor.quality import Reason
 from monitor.results import WindowResult
+from monitor.stopping import pause
+from monitor.wearing import OFF_SKIN, by_device, look_at_window
 
 _log = structlog.get_logger()
 
@@ -24,7 +25,6 @@ SENDING_S = 30.0
 # Whoever has not sent for so long was given back, or is called otherwise now.
 GONE_S = 7 * 86_400.0
 
-_OFF_SKIN = frozenset({Reason.CONTACT, Reason.FLAT, Reason.SATURATED})
 _SILENT = "nothing comes from it: see that it is switched on, charged, and on the network"
 
 _GONE = "nothing came from it for a week: it is no longer watched"
@@ -73,11 +73,7 @@ class Devices:
         self._conclude = conclude
         self._on_sending = on_sending
         self._now = now
-        self._left: dict[Stream, list[Alarm]] = {}
-        for alarm in active:
-            stream = Stream(alarm.patient, device_of(alarm))
-            if ours(stream):
-                self._left.setdefault(stream, []).append(alarm)
+        self._left = {s: alarms for s, alarms in by_device(active).items() if ours(s)}
         self._seen: dict[Stream, _Seen] = {}
         for stream in filter(ours, known):
             self._of(stream)
@@ -102,12 +98,7 @@ class Devices:
         seen.since = seen.heard = now
         if Reason.SKIPPED in result.grade.reasons or Reason.FAILED in result.grade.reasons:
             return  # that tells of the gateway, and nothing of the device
-        touches = True if result.grade.good else None
-        if not _OFF_SKIN.isdisjoint(result.grade.reasons):
-            touches = False
-        if result.grade.good:
-            seen.watch.read(now, result.duration_s)
-        self._say(seen.watch.skin(now, touches))
+        self._say(look_at_window(seen.watch, now, result, OFF_SKIN))
 
     def battery(self, stream: Stream, percent: int) -> None:
         """Take in what a device says of its battery."""
@@ -123,8 +114,7 @@ class Devices:
                     self._look(stream, seen)
                 except Exception:  # noqa: BLE001 - one device must not end the watch of the others
                     _log.exception("device not looked at", stream=str(stream))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _LOOK_S)
+            await pause(stop, _LOOK_S)
 
     def _look(self, stream: Stream, seen: _Seen) -> None:
         now = self._now()

@@ -1,13 +1,10 @@
 """Looks after the gateway itself: its database, disk, clock, processor, model and channels."""
 
 import asyncio
-import contextlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-
-from sqlalchemy import make_url
 
 from alerts.conditions import Change
 from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, MODEL, GatewayWatch
@@ -16,6 +13,8 @@ from monitor import irregularity
 from monitor.contacts import now as present
 from monitor.quality import Reason
 from monitor.results import WindowResult
+from monitor.stopping import pause
+from monitor.storage.database import folder_of
 from monitor.storage.writer import Writer
 
 _LOOK_S = 1.0
@@ -61,7 +60,7 @@ class Gateway:
     ) -> None:
         self._watch = watch
         self._writer = writer
-        self._folder = _folder(database)
+        self._folder = folder_of(database)
         self._conclude = conclude
         self._now = now
         self._conditions = {BEHIND, DATABASE, DISK, CLOCK, MODEL}
@@ -107,8 +106,7 @@ class Gateway:
             if time.monotonic() >= slowly_s:
                 slowly_s = time.monotonic() + _SLOWLY_S
                 self._look_slowly()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _LOOK_S)
+            await pause(stop, _LOOK_S)
 
     def _look(self) -> None:
         error = self._writer.last_error
@@ -148,11 +146,3 @@ class Gateway:
         change = self._watch.look(condition, self._now(), wrong=wrong, why=why)
         if change is not None:
             self._conclude([change])
-
-
-def _folder(database: str) -> Path | None:
-    """Where an SQLite file lies; None for a database on a machine of its own."""
-    url = make_url(database)
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return None
-    return Path(url.database).absolute().parent

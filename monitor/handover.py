@@ -1,7 +1,8 @@
 """Hands records to the writer and news to listeners; what fails there never ends the watch."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -13,9 +14,21 @@ from monitor.storage.writer import Writer
 _log = structlog.get_logger()
 
 _Told = TypeVar("_Told")
+_Done = TypeVar("_Done")
 
 PATIENCE_S = 5.0
 """How long a record is waited for while the database is away; it is left to the writer then."""
+
+
+def keep(tasks: set[asyncio.Task[_Done]], step: Coroutine[Any, Any, _Done]) -> asyncio.Task[_Done]:
+    """Begin a step beside the caller, and keep its task until it is done.
+
+    The event loop itself does not: a task that nobody keeps may vanish midway.
+    """
+    task = asyncio.create_task(step)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 async def attempt(

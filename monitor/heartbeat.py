@@ -1,7 +1,6 @@
 """The regular message that somebody is still watching; where it stays away, nobody is."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +14,9 @@ import structlog
 from alerts.channels.channel import Message
 from alerts.conditions import Priority
 from alerts.wording import Watch, still_watching
+from monitor.handover import keep
 from monitor.outbox import send
+from monitor.stopping import pause
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 
@@ -104,13 +105,10 @@ class Heartbeat:
                 late = now_ns - due_ns >= GIVE_UP_S * 1e9
                 if due_ns <= now_ns and not late and now_s - sent_s >= GIVE_UP_S:
                     sent_s = now_s
-                    task = asyncio.create_task(self._tell(due_ns))
-                    sending.add(task)
-                    task.add_done_callback(sending.discard)
+                    keep(sending, self._tell(due_ns))
                 looked_ns = now_ns
                 wait_s = min(_LOOK_S, max(0.01, (self.next_after(now_ns) - now_ns) / 1e9))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), wait_s)
+                await pause(stop, wait_s)
         finally:
             for task in sending:
                 task.cancel()

@@ -1,7 +1,6 @@
 """Puts the daemon together from a configuration and runs it."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from monitor.analysis import Analyzer
 from monitor.config import Config, ConfigError
 from monitor.contacts import build_channels
 from monitor.daemon import Daemon
+from monitor.devices import GONE_S
 from monitor.policies import build_policies
 from monitor.results import WindowResult
 from monitor.resume import backlog, restore
@@ -33,8 +33,6 @@ from monitor.watchers import Watchers
 _log = structlog.get_logger()
 
 _NOTHING = "nothing to watch: configure a source or broker, or leadone pair ADDRESS --patient ID"
-
-_LATELY_NS = 7 * 86_400 * 10**9
 
 
 def open_bundle(config: Config) -> Bundle:
@@ -180,11 +178,9 @@ def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
 
 def _known(history: History, now_ns: int) -> list[Stream]:
     """Streams that something was seen of in the last week."""
-    return [
-        stream
-        for stream in history.streams()
-        if (end_ns := history.last_window_end(stream)) is not None and now_ns - end_ns < _LATELY_NS
-    ]
+    ends = {stream: history.last_window_end(stream) for stream in history.streams()}
+    since_ns = now_ns - GONE_S * 1e9
+    return [stream for stream, end_ns in ends.items() if end_ns is not None and end_ns > since_ns]
 
 
 def _straps(config: Config, history: History) -> Straps:
@@ -196,10 +192,3 @@ def _straps(config: Config, history: History) -> Straps:
         of_straps = {strap.stream for strap, _ in paired}
         active = [a for a in active if Stream(a.patient, device_of(a)) in of_straps]
     return Straps(paired, active)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT set ``stop``: what is in flight is finished, then the run ends."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)

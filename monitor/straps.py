@@ -4,7 +4,6 @@ What Bluetooth needs is loaded only where a strap is paired: it takes memory and
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,14 @@ from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical
 from ingest.chunk import Stream
 from ingest.source import Source
 from monitor.config import Config, ConfigError
-from monitor.handover import attempt
+from monitor.handover import attempt, keep
 from monitor.metrics import RESULTS_REFUSED, STRAP_BATTERY, STRAP_CONNECTED
 from monitor.quality import Reason
 from monitor.results import WindowResult
+from monitor.stopping import pause
 from monitor.storage.records import Strap, StrapState
 from monitor.storage.writer import Writer
+from monitor.wearing import OFF_SKIN, by_device, look_at_window
 
 if TYPE_CHECKING:
     from ingest.ble import link, source
@@ -41,9 +42,8 @@ _LOOK_S = 1.0
 # A bluetoothd that is not there may be started at any time; there is no need to be quick.
 _AGENT_AGAIN_S = 10.0
 
-_OFF_SKIN = frozenset({Reason.CONTACT, Reason.FLAT, Reason.SATURATED})
 # A strap without a waveform whose packets hold no beats.
-_NO_BEATS = _OFF_SKIN | {Reason.GAP}
+_NO_BEATS = OFF_SKIN | {Reason.GAP}
 
 
 def check_straps(config: Config, paired: Iterable[Strap]) -> None:
@@ -113,9 +113,7 @@ class Straps:
         self._timing = timing
         self._now_ns = now_ns
         self._monotonic_ns = monotonic_ns
-        alarms: dict[Stream, list[Alarm]] = {}
-        for alarm in filter(is_technical, active):
-            alarms.setdefault(Stream(alarm.patient, device_of(alarm)), []).append(alarm)
+        alarms = by_device(filter(is_technical, active))
         self._of: dict[Stream, _Watched] = {}
         for strap, known in paired:
             stream = strap.stream
@@ -175,14 +173,8 @@ class Straps:
         watched = self._of.get(result.stream)
         if watched is None:
             return
-        off = _OFF_SKIN if watched.waveform else _NO_BEATS
-        touches = True if result.grade.good else None
-        if not off.isdisjoint(result.grade.reasons):
-            touches = False
-        now = self._moment()
-        if result.grade.good:
-            watched.alarms.read(now, result.duration_s)
-        self._changed(watched.alarms.skin(now, touches))
+        off = OFF_SKIN if watched.waveform else _NO_BEATS
+        self._changed(look_at_window(watched.alarms, self._moment(), result, off))
 
     async def run(
         self,
@@ -210,8 +202,7 @@ class Straps:
                 self._conclude(conclude)
                 if storing is None or storing.done():
                     storing = self._keep(writer)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _LOOK_S)
+                await pause(stop, _LOOK_S)
             for watched in self._of.values():
                 self._become(watched, _stopped(watched.state, self._now_ns()))
             self._keep(writer)
@@ -289,12 +280,8 @@ class Straps:
             return None
         for watched in new:
             watched.stored = watched.state
-        task = asyncio.create_task(
-            attempt(writer, RESULTS_REFUSED, [watched.state for watched in new])
-        )
-        self._storing.add(task)
-        task.add_done_callback(self._storing.discard)
-        return task
+        states = [watched.state for watched in new]
+        return keep(self._storing, attempt(writer, RESULTS_REFUSED, states))
 
     async def _answer(self) -> None:
         """Be the one who says yes when BlueZ asks whether a paired strap may be bonded."""

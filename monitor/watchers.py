@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from alerts.conditions import Change
 from alerts.engine import Engine
 from alerts.escalation import Plan
@@ -19,7 +17,7 @@ from monitor.config import Config
 from monitor.contacts import build_plans
 from monitor.devices import Devices
 from monitor.gateway import Gateway
-from monitor.handover import attempt
+from monitor.handover import attempt, keep
 from monitor.metrics import RESULTS_REFUSED
 from monitor.results import WindowResult
 from monitor.storage.history import History
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from ingest.mqtt.source import DeviceState, MqttSource, Rejection
     from monitor.dead_man import DeadMan
     from monitor.heartbeat import Heartbeat
-
-_log = structlog.get_logger()
 
 
 class Watchers:
@@ -69,9 +65,8 @@ class Watchers:
         self._straps = straps
         self._attended = attended
         self._devices: Devices | None = None
-        self._source: MqttSource | None = None
         self._keeping: set[asyncio.Task[bool]] = set()
-        names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+        names = bundle.class_names
         changes = list(on_change)
         signals: list[Callable[[str], None]] = []
         self._house = None
@@ -87,7 +82,7 @@ class Watchers:
             plan_for=build_plans(config) if attended else lambda _: Plan(),
             channels=channels,
             history=history,
-            patients={patient.id: patient.name for patient in config.patients},
+            patients=config.names,
             class_names=names,
             on_change=changes,
             on_signals=signals,
@@ -155,7 +150,7 @@ class Watchers:
 
         return Heartbeat(
             configured,
-            {patient.id: patient.name for patient in self._config.patients},
+            self._config.names,
             channels,
             self._history,
             on_channel=self._channel,
@@ -205,9 +200,7 @@ class Watchers:
     def _refused(self, rejection: "Rejection") -> None:
         from monitor.brokers import refused  # noqa: PLC0415 - only where there is a broker
 
-        task = asyncio.create_task(attempt(self._writer, RESULTS_REFUSED, [refused(rejection)]))
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        keep(self._keeping, attempt(self._writer, RESULTS_REFUSED, [refused(rejection)]))
 
     def _device(self, state: "DeviceState") -> None:
         if self._devices is not None and state.battery is not None:

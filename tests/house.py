@@ -219,6 +219,14 @@ class House:
             return str(history.answer(at_ns, "eve"))
 
 
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait long for a database that is away."""
+    monkeypatch.setattr("monitor.storage.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("monitor.storage.writer._LAST_RETRY_S", 0.1)
+    monkeypatch.setattr("monitor.daemon.PATIENCE_S", 0.1)
+    monkeypatch.setattr("monitor.alarms.PATIENCE_S", 0.1)
+
+
 @pytest.fixture
 def server() -> Iterator[HttpServer]:
     with http_server() as made:

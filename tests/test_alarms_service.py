@@ -240,10 +240,9 @@ async def test_other_alarms_do_not_wait_for_the_morning(make: "Make") -> None:
 async def test_people_are_told_while_the_database_is_away(
     make: "Make", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.storage.database.BUSY_TIMEOUT_S", 0.05)
-    monkeypatch.setattr("monitor.storage.writer._LAST_RETRY_S", 0.1)
-    monkeypatch.setattr("monitor.daemon.PATIENCE_S", 0.1)
-    monkeypatch.setattr("monitor.alarms.PATIENCE_S", 0.1)
+    from house import impatient
+
+    impatient(monkeypatch)
     house = make()
     async with house.running():
         await house.see(1)

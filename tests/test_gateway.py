@@ -265,10 +265,9 @@ def about(house: "House", condition: str) -> list[tuple[str, str]]:
 async def test_a_locked_database_is_told_and_so_is_its_end(
     make: "Make", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.storage.database.BUSY_TIMEOUT_S", 0.05)
-    monkeypatch.setattr("monitor.storage.writer._LAST_RETRY_S", 0.1)
-    monkeypatch.setattr("monitor.daemon.PATIENCE_S", 0.1)
-    monkeypatch.setattr("monitor.alarms.PATIENCE_S", 0.1)
+    from house import impatient
+
+    impatient(monkeypatch)
     house = make()
     async with house.running():
         await house.see(1)

@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NoReturn
@@ -113,6 +114,16 @@ def connect(client: Client, broker: Broker, *, persistent: bool) -> None:
         clean_start=not persistent if broker.protocol == "5" else 3,
         properties=properties,
     )
+
+
+def join(client: Client) -> None:
+    """Wait until the network thread of a client has sent what waits and ended."""
+    thread = client._thread  # noqa: SLF001
+    # paho looks at its thread twice, and the thread may end in between.
+    with suppress(AttributeError):
+        client.loop_stop()
+    if thread is not None:
+        thread.join()
 
 
 class _Socket(ssl.SSLSocket):

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import structlog
 from paho.mqtt.client import MQTT_LOG_ERR, Client, MQTTMessage
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ingest.mqtt.broker import Broker, connect, explain, make_client
+from ingest.mqtt.broker import Broker, connect, explain, join, make_client
 from ingest.mqtt.counts import CONNECTED, DROPPED
 
 _log = structlog.get_logger()
@@ -228,7 +227,7 @@ class _Connection:
 
     async def _close(self, client: Client) -> None:
         client.disconnect()
-        await asyncio.to_thread(_join, client)
+        await asyncio.to_thread(join, client)
         # They hold this object and it holds the client: let both go at once.
         client.on_connect = client.on_disconnect = client.on_subscribe = None
         client.on_message = client.on_log = None
@@ -301,13 +300,3 @@ class _Connection:
         # What TLS has against us comes after the handshake, and paho only logs it.
         if level == MQTT_LOG_ERR and "[SSL" in text:
             self._tls_said = text
-
-
-def _join(client: Client) -> None:
-    """Wait until the network thread has sent what waits and ended."""
-    thread = client._thread  # noqa: SLF001
-    # paho looks at its thread twice, and the thread may end in between.
-    with suppress(AttributeError):
-        client.loop_stop()
-    if thread is not None:
-        thread.join()

@@ -79,7 +79,7 @@ def show_alarm(path: Path, prefix: str, *, json_lines: bool) -> None:
     now_ns = time.time_ns()
     with History(config.database.get_secret_value()) as history:
         alarm = find_alarm(history, prefix)
-        signal = next((s for s in history.signals() if s.alarm.id == alarm.id), None)
+        signal = history.signal(alarm.id)
         changes = history.changes(alarm.id)
         audit = history.audit(alarm.id)
         told = _by_notification(history.deliveries(alarm.id))
@@ -141,7 +141,7 @@ def find_alarm(history: History, prefix: str) -> Alarm:
 def class_names(config: Config) -> dict[str, str]:
     """Plain names by class abbreviation; none where the bundle cannot be used."""
     try:
-        return {c.abbreviation: c.name for c in open_bundle(config).manifest.classes}
+        return open_bundle(config).class_names
     except BundleError:
         # That must keep nobody from seeing what is on.
         return {}

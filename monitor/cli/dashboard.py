@@ -17,7 +17,7 @@ def render(
     board: Board, bundle: Bundle, elapsed_s: float | None, speed: float | None
 ) -> RenderableType:
     """A table of patients, and under it the changes of alarms, the last one first."""
-    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names = bundle.class_names
     title = "Lead One - simulated patients, real pipeline and model. Not a medical device."
     caption = None
     if elapsed_s is not None and speed is not None:

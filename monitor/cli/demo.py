@@ -22,7 +22,8 @@ from monitor.cli.dashboard import render
 from monitor.cli.errors import MisuseError
 from monitor.cli.times import iso, seconds
 from monitor.config import Config
-from monitor.service import open_bundle, serve, stop_on_signals
+from monitor.service import open_bundle, serve
+from monitor.stopping import stop_on_signals
 
 _REFRESH_S = 0.25
 _NOISE = Noise(baseline_uv=60, mains_uv=10, muscle_uv=12)
@@ -99,7 +100,7 @@ async def _demo(config: Config, limit_s: float | None, speed: float, *, json_lin
     live = console.is_terminal and not json_lines
     logs.configure("error" if live else "warning")
     bundle = open_bundle(config)
-    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names = bundle.class_names
     board = Board(bundle.thresholds, tuple(_SCRIPTS))
     sources = [
         SimulatorSource(

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
-
 from alerts.conditions import Alarm
 from models.runtime import Runtime
 from monitor.cli.rows import print_row
@@ -18,7 +16,7 @@ from monitor.cli.setup import prepare
 from monitor.cli.times import iso, local, span
 from monitor.config import Config
 from monitor.contacts import build_channels
-from monitor.storage.database import DatabaseError, describe, parse_url
+from monitor.storage.database import DatabaseError, describe, folder_of, parse_url
 from monitor.storage.history import History
 
 if TYPE_CHECKING:
@@ -132,10 +130,9 @@ def _refused(history: History) -> Iterator[Finding]:
 
 
 def _disk(config: Config) -> Iterator[Finding]:
-    url = make_url(config.database.get_secret_value())
-    if url.get_backend_name() != "sqlite" or not url.database:
+    folder = folder_of(config.database.get_secret_value())
+    if folder is None:
         return
-    folder = Path(url.database).absolute().parent
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -168,7 +165,7 @@ def _broker(config: Config) -> Iterator[Finding]:
 
 def _probe(broker: "Broker") -> str | None:
     """Connect once, beside the daemon's sessions; what is wrong, in one line."""
-    from ingest.mqtt.broker import BrokerError, connect, explain, make_client  # noqa: PLC0415
+    from ingest.mqtt.broker import BrokerError, connect, explain, join, make_client  # noqa: PLC0415
 
     answers: queue.SimpleQueue[ReasonCode] = queue.SimpleQueue()
     try:
@@ -188,5 +185,5 @@ def _probe(broker: "Broker") -> str | None:
         return explain(error)
     finally:
         client.disconnect()
-        client.loop_stop()
+        join(client)
     return explain(reason) if reason.is_failure else None

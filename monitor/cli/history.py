@@ -81,7 +81,7 @@ def show_episodes(
     bundle = open_bundle(config)
     # Sinus rhythm and a normal ECG are not what anybody looks for among episodes.
     thresholds = {c: t for c, t in _thresholds(bundle).items() if c not in ("NSR", "NECG")}
-    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names = bundle.class_names
     names[irregularity.IRREGULAR_AF] = "irregular pulse, perhaps AF (RR intervals alone)"
     with _history(config, patient) as history:
         episodes = history.episodes(patient, since_ns, until_ns, thresholds)

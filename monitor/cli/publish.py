@@ -6,7 +6,6 @@ Also the load generator: ``--copies N`` plays them for as many patients at once.
 import asyncio
 import json
 import math
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +21,13 @@ from pydantic import TypeAdapter, ValidationError
 from ingest.chunk import Chunk, Stream
 from ingest.recordings import Recording, read_recording
 from ingest.replay import ReplaySource
+from monitor.brokers import broker_of
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.times import seconds
 from monitor.config.mqtt import MqttConfig
 from monitor.config.problems import explain as explain_problems
 from monitor.config.values import Identifier
+from monitor.stopping import stop_on_signals
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -157,8 +158,6 @@ def _streams(playing: Playing) -> list[Stream]:
 
 
 def _broker(access: Access, client_id: str) -> "Broker":
-    from ingest.mqtt.broker import Broker  # noqa: PLC0415 - paho is not for every command
-
     password = None if access.password_file is None else {"file": str(access.password_file)}
     given = {
         "url": access.url,
@@ -173,17 +172,7 @@ def _broker(access: Access, client_id: str) -> "Broker":
     except ValidationError as error:
         problems = explain_problems(error, MqttConfig.model_json_schema())
         raise MisuseError("\n".join(map(_as_option, problems))) from None
-    return Broker(
-        host=mqtt.host,
-        port=mqtt.port,
-        tls=mqtt.tls,
-        client_id=client_id,
-        username=mqtt.username,
-        password=mqtt.secret,
-        ca=mqtt.ca,
-        certificate=mqtt.certificate,
-        key=mqtt.key,
-    )
+    return replace(broker_of(mqtt), client_id=client_id)
 
 
 def _as_option(problem: str) -> str:
@@ -207,8 +196,7 @@ async def _run(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     began = loop.time()
     work = asyncio.create_task(_send_all(link, streams, playing, recordings, chunk_s))
     stopped = asyncio.create_task(stop.wait())

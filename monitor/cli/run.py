@@ -13,8 +13,9 @@ from monitor import logs
 from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
 from monitor.config import Config
-from monitor.service import serve, stop_on_signals
+from monitor.service import serve
 from monitor.sources import Playlist
+from monitor.stopping import stop_on_signals
 
 
 def run_daemon(path: Path) -> None:
@@ -48,7 +49,7 @@ async def _run(
     logs.configure(config.log.level, config.log.format, config.private_names)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    names = {c.abbreviation: c.name for c in bundle.manifest.classes}
+    names = bundle.class_names
     await serve(
         config,
         sources,

@@ -211,6 +211,11 @@ class Config(Section):
     )
 
     @property
+    def names(self) -> dict[str, str | None]:
+        """Names for people by patient id, None where there is none."""
+        return {patient.id: patient.name for patient in self.patients}
+
+    @property
     def private_names(self) -> frozenset[str]:
         """Names that must not be logged: all but those that are also an id, which is logged."""
         ids = {patient.id.casefold() for patient in self.patients}

@@ -17,7 +17,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ingest.mqtt.broker import Broker, BrokerError, connect, explain, make_client
+from ingest.mqtt.broker import Broker, BrokerError, connect, explain, join, make_client
 from monitor.mqtt.counts import INCOMING_DROPPED, PUBLISHED, REFUSED
 
 _log = structlog.get_logger()
@@ -170,7 +170,7 @@ class Connection:
             # socket, which takes its state away from under that thread.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(left, socket.SHUT_RDWR)
-        await asyncio.to_thread(client.loop_stop)
+        await asyncio.to_thread(join, client)
 
     # What follows is called on paho's thread, and hands over to the event loop.
 

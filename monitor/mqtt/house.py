@@ -21,6 +21,7 @@ from monitor.mqtt.discovery import device_config
 from monitor.mqtt.leftovers import Leftovers
 from monitor.mqtt.state import AlarmNotice, PatientState, alarms_as_json
 from monitor.results import WindowResult
+from monitor.stopping import pause
 
 _log = structlog.get_logger()
 
@@ -140,8 +141,7 @@ class MqttOut:
                 if told != why:
                     told = why
                     _log.warning("mqtt: cannot tell the house; trying on", reason=why)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), retry_s)
+                await pause(stop, retry_s)
                 retry_s = min(2 * retry_s, _LAST_RETRY_S)
         finally:
             stopping.cancel()

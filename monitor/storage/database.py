@@ -32,6 +32,18 @@ class DatabaseError(Exception):
     """What is wrong with the database: one line that names its URL, without the password."""
 
 
+def folder_of(database: str) -> Path | None:
+    """Where an SQLite file lies; None for a database on a machine of its own.
+
+    Args:
+        database: its URL.
+    """
+    url = make_url(database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    return Path(url.database).absolute().parent
+
+
 def parse_url(url: str) -> URL:
     """Read a database URL.
 

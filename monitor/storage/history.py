@@ -57,7 +57,9 @@ from monitor.storage.told import (
     read_deliveries,
     read_pauses,
     read_requests,
+    read_signal,
     read_signals,
+    read_signals_since,
     read_waiting,
 )
 from monitor.window import Gap
@@ -237,6 +239,16 @@ class History:
         """The signals of alarms with these presences, or all, oldest first."""
         with self._reading() as connection:
             return read_signals(connection, *presences)
+
+    def signals_since(self, off_ns: int) -> list[Signal]:
+        """The signals that are not off, and those that went off after ``off_ns``, oldest first."""
+        with self._reading() as connection:
+            return read_signals_since(connection, off_ns)
+
+    def signal(self, alarm_id: str) -> Signal | None:
+        """The signal of an alarm; None if it never had one."""
+        with self._reading() as connection:
+            return read_signal(connection, alarm_id)
 
     def pauses(self, now_ns: int) -> list[Pause]:
         """The pauses that have not ended at ``now_ns``, and those of the day before it."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Dialect, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alerts.conditions import Priority
@@ -188,13 +188,29 @@ def _delivery_row(delivery: Delivery) -> dict[str, Any]:
 
 def read_signals(connection: Connection, *presences: Presence) -> list[Signal]:
     """The signals with these presences, or all of them, oldest first."""
+    if not presences:
+        return _signals(connection)
+    return _signals(connection, AlarmSignalRow.presence.in_([p.value for p in presences]))
+
+
+def read_signals_since(connection: Connection, off_ns: int) -> list[Signal]:
+    """Those that are not off, or went off after ``off_ns``, oldest first."""
+    is_on = AlarmSignalRow.presence != Presence.OFF.value
+    return _signals(connection, is_on | (AlarmSignalRow.since_ns > off_ns))
+
+
+def read_signal(connection: Connection, alarm_id: str) -> Signal | None:
+    """The signal of one alarm."""
+    return next(iter(_signals(connection, AlarmSignalRow.alarm_id == alarm_id)), None)
+
+
+def _signals(connection: Connection, *wanted: ColumnElement[bool]) -> list[Signal]:
     query = (
         select(AlarmSignalRow.__table__, AlarmRow.__table__)
         .join_from(AlarmSignalRow, AlarmRow)
+        .where(*wanted)
         .order_by(AlarmRow.raised_ns, AlarmRow.id)
     )
-    if presences:
-        query = query.where(AlarmSignalRow.presence.in_([p.value for p in presences]))
     return [_signal_from(row) for row in connection.execute(query).mappings()]
 
 
