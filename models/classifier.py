@@ -137,11 +137,15 @@ class ConvTransformer(nn.Module):
         self.out = nn.Linear(d, classes)
         self.register_buffer("positions", _sinusoids(1024, d), persistent=False)
 
+    def tokens(self, x: Tensor) -> Tensor:
+        """Features of each stretch of time [batch, tokens, d] of [batch, leads, time]."""
+        tokens = self.blocks(x).transpose(1, 2)
+        result: Tensor = self.layers(tokens + self.positions[: tokens.shape[1]])
+        return result
+
     def features(self, x: Tensor) -> Tensor:
         """Pooled features [batch, d] of [batch, leads, time]."""
-        tokens = self.blocks(x).transpose(1, 2)
-        tokens = self.layers(tokens + self.positions[: tokens.shape[1]])
-        return torch.amax(tokens, dim=1)
+        return torch.amax(self.tokens(x), dim=1)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [batch, classes] of pooled features [batch, d]."""

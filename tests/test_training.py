@@ -38,7 +38,10 @@ from training.mixing import region_mix  # noqa: E402
 from training.policy import alarm_rules  # noqa: E402
 from training.pool import Pool, Shuffle  # noqa: E402
 from training.release import assemble  # noqa: E402
+from training.resampling import r_peaks, resample_beats  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
+from training.stages.masked import withheld  # noqa: E402
+from training.tables import steps  # noqa: E402
 
 CLASSES = ("AF", "PVC", "NSR")
 
@@ -436,6 +439,60 @@ def test_weights_of_another_run_are_taken_up_but_for_what_does_not_fit(
     assert new["out.weight"].shape == (2, old["out.weight"].shape[1])
 
 
+def test_what_is_withheld_is_whole_leads_and_whole_stretches() -> None:
+    hidden = withheld(400, 1000, 64, torch.Generator().manual_seed(3))
+    assert hidden.shape == (400, 12, 1000)
+    whole = hidden.all(dim=2)
+    assert not whole.all(dim=1).any(), "a lead is always shown"
+    assert 60 < (whole.sum(dim=1) == 11).sum() < 140, "of a quarter one lead alone"
+    # What is left of a lead that is shown is cut at the borders of tokens, alike in every lead.
+    for record, leads in zip(hidden, whole, strict=True):
+        shown = record[~leads]
+        assert (shown == shown[0]).all()
+        stretches = torch.nn.functional.pad(shown[0], (0, 24), value=False).reshape(16, 64)[:15]
+        assert (stretches == stretches[:, :1]).all()
+    assert 0.35 < hidden[~whole].float().mean() < 0.45
+
+
+def test_masked_pre_training_learns_without_a_label_and_is_built_upon(
+    toy: Path, tmp_path: Path
+) -> None:
+    from training.results import evaluate
+
+    pretext = write_yaml(
+        tmp_path / "m.yaml",
+        toy,
+        network="masked",
+        schedule={"steps": 60, "batch": 8, "validate_every": 20, "learning_rate": 3e-3},
+    )
+    best = _train(pretext, tmp_path / "masked")
+    history = [json.loads(x) for x in (tmp_path / "masked/history.jsonl").read_text().splitlines()]
+    # 1 is the error of saying nothing: the leads are z-scored.
+    assert best["mse"] < 0.8 * history[0]["validation_mse"]
+    assert best["mse"] < 0.6
+    with pytest.raises(TrainingError, match="finetune with start"):
+        evaluate(tmp_path / "masked")
+    tuned = write_yaml(
+        tmp_path / "t.yaml",
+        toy,
+        network="teacher",
+        start=str(tmp_path / "masked"),
+        schedule={"steps": 1, "batch": 8, "validate_every": 1, "learning_rate": 1e-9},
+    )
+    _train(tuned, tmp_path / "teacher")
+    old, new = (
+        torch.load(tmp_path / n / "best.pt", weights_only=True) for n in ("masked", "teacher")
+    )
+    for name in ("blocks.0.layers.0.weight", "layers.0.feed.0.weight"):
+        assert torch.allclose(old[name], new[name], atol=1e-6), name
+
+
+def test_masked_pre_training_needs_tokens(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "m.yaml", toy, network="masked", size="resnet1d")
+    with pytest.raises(TrainingError, match="size: resnet1d: masked pre-training needs one of"):
+        _train(config, tmp_path / "run")
+
+
 def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path) -> None:
     from training.results import evaluate
 
@@ -456,6 +513,24 @@ def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path
     text = page.read_text()
     assert text.count("<figure") >= 5
     assert "liteheart-1" in text
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> None:
+    done: set[Path] = set()
+    wanted = steps(number, tmp_path, tmp_path / "cache", [1, 2])
+    assert len({step.run for step in wanted}) == len(wanted)
+    for step in wanted:
+        config = step.config
+        needed = {*config.teachers, config.start, config.restoration} - {None}
+        assert needed <= done, step.run
+        assert config.data[0].test == [9]
+        done.add(tmp_path / step.run)
+
+
+def test_there_is_no_table_9(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="table 9: expected one of 1, 2, 3, 4, 5, 6, 7, 8"):
+        steps(9, tmp_path, tmp_path, [1])
 
 
 def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:
@@ -539,6 +614,42 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
 
 
 # --- Augmentation, calibration ------------------------------------------------------------------
+
+
+def beating(lengths: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
+    """A lead [1, 1, time] with R peaks so far apart, P and T waves between; and their places."""
+    places = np.cumsum([60, *lengths]).tolist()
+    t = np.arange(1000)
+    x = np.zeros(1000)
+    for r in places:
+        for after, height, width in ((0, 5.0, 1.5), (-16, 0.4, 3.0), (28, 0.8, 5.0)):
+            x += height * np.exp(-0.5 * ((t - r - after) / width) ** 2)
+    return torch.from_numpy(x.astype(np.float32))[None, None], places
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_resampled_beats_keep_their_r_peaks_and_the_ends(sign: int) -> None:
+    lead, places = beating([80, 110, 70, 130, 90, 100, 85, 95])
+    lead = lead * sign
+    assert r_peaks(lead[0, 0].numpy()).tolist() == places
+    made = resample_beats(lead, torch.Generator().manual_seed(1), share=1.0)
+    assert torch.equal(made[..., : places[0]], lead[..., : places[0]])
+    assert torch.equal(made[..., places[-1] :], lead[..., places[-1] :])
+    assert torch.allclose(made[0, 0, places], lead[0, 0, places], atol=1e-5)
+    # T waves move, by no more than a quarter of what a beat of 0.7 to 1.3 s can be bent.
+    moved = [abs(int((sign * made[0, 0, r + 12 : r + 45]).argmax()) - 16) for r in places[:-1]]
+    assert 0 < max(moved) <= 4
+    assert not torch.equal(made, lead)
+
+
+def test_resampling_leaves_what_has_no_beats_and_is_seeded() -> None:
+    flat = torch.zeros(4, 1, 1000)
+    assert torch.equal(resample_beats(flat, torch.Generator().manual_seed(1), share=1.0), flat)
+    lead, _ = beating([80] * 10)
+    lead = lead.expand(200, -1, -1)
+    one, two = (resample_beats(lead, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert 60 < (one != lead).flatten(1).any(dim=1).sum() < 140, "half of them"
 
 
 def test_augmentation_is_seeded_and_keeps_the_scale() -> None:

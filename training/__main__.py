@@ -1,7 +1,7 @@
 """How a bundle is made, from data sets to a folder that the daemon can run.
 
   prepare   turn a data set into the cached form that every stage reads
-  pretrain  train the restoration net or the teacher
+  pretrain  train the restoration net or the teacher, or any classifier by masking
   finetune  train a network further, or a student without a teacher
   distill   train a student with a teacher, by one of the methods
   evaluate  measure finished runs on their test folds, or a bundle
@@ -24,7 +24,11 @@ import yaml
 
 from training.errors import TrainingError
 
-_STAGES = {"pretrain": ("restoration", "teacher"), "finetune": None, "distill": ("student",)}
+_STAGES = {
+    "pretrain": ("restoration", "masked", "teacher"),
+    "finetune": None,
+    "distill": ("student",),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--length", type=int, default=1000, help="samples of a window (default 1000)")
 
     for name, does in (
-        ("pretrain", "train the restoration net or the teacher"),
+        ("pretrain", "train the restoration net or the teacher, or any classifier by masking"),
         ("finetune", "train a network further (start: RUN), or a student without a teacher"),
         ("distill", "train a student with a teacher"),
     ):
@@ -101,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     p = command("table", "train, measure and print one of the comparisons", _table)
     p.add_argument("number", type=int,
                    help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes, "
-                   "5: the runs of 1 on another device, 6: each lead")  # fmt: skip
+                   "5: the runs of 1 on another device, 6: each lead, 7: how to teach "
+                   "the shipped student, 8: masked pre-training")  # fmt: skip
     p.add_argument("--cache", type=Path, required=True, help="prepared PTB-XL")
     p.add_argument("--other", type=Path, metavar="CACHE", help="the other data set of table 5")
     p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")

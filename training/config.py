@@ -44,7 +44,9 @@ class Schedule(_Strict):
 class RunConfig(_Strict):
     """One run of one network."""
 
-    network: Literal["restoration", "teacher", "student"] = Field(description="what is trained")
+    network: Literal["restoration", "masked", "teacher", "student"] = Field(
+        description="what is trained; masked: a teacher or student before it sees a label"
+    )
     data: Annotated[list[Data], Field(min_length=1)]
     classes: str | list[str] = Field("common", description="a named set, or label columns")
     lead: Literal[LEADS] = Field("I", description="the lead that is measured")  # type: ignore[valid-type]
@@ -64,6 +66,7 @@ class RunConfig(_Strict):
     )
     mix: bool = Field(False, description="region mixing of the labelled records (CutMix)")
     augment: bool = Field(False, description="wearable noise on the measured lead")
+    resample: bool = Field(False, description="before that, beat-wise resampling of it (STAR)")
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
@@ -74,6 +77,8 @@ class RunConfig(_Strict):
             raise ValueError(f"method {self.method!r} needs teachers: runs of a trained teacher")
         if self.network == "student" and self.augment and not self.restoration:
             raise ValueError("augment needs a restoration net that has seen noise too")
+        if self.resample and not (self.network == "student" and self.augment):
+            raise ValueError("resample: goes with augment, for a student")
         return self
 
 

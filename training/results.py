@@ -35,9 +35,13 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
             as of real ones is measured too. Only for a restoration run.
 
     Raises:
-        TrainingError: if the run is not trained, or names no test folds.
+        TrainingError: if the run is not trained, has seen no label, or names no test folds.
     """
     config = load_config(run / CONFIG)
+    if config.network == "masked":
+        raise TrainingError(
+            f"{run}: masked pre-training gives no verdicts to measure; finetune with start: {run}"
+        )
     if not any(d.test != [] for d in config.data):
         raise TrainingError(f"{run / CONFIG}: data.test: no folds to evaluate on")
     if config.network == "restoration":

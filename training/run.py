@@ -16,6 +16,7 @@ from training.errors import TrainingError
 from training.fit import BEST, CHECKPOINT, fit
 from training.pool import Pool
 from training.stages.classifier import Classifier
+from training.stages.masked import Masked
 from training.stages.restoration import Restoration
 
 _log = structlog.get_logger()
@@ -50,8 +51,11 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         save_config(config, run, made)
     torch.manual_seed(config.seed)  # before the task, which draws its first weights
     pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
+    task: Restoration | Masked | Classifier
     if config.network == "restoration":
-        task: Restoration | Classifier = Restoration(config, pool, validation)
+        task = Restoration(config, pool, validation)
+    elif config.network == "masked":
+        task = Masked(config, pool, validation)
     else:
         task = Classifier(config, pool, validation, labels_used(config, pool))
     best = fit(task, config.schedule, run)

@@ -210,7 +210,11 @@ def make_inputs(
         raise TrainingError("restoration: a student that reads restored leads needs this run")
     flip = frozenset(i for i, p in enumerate(pool.parts) if len(p.stored) < len(LEADS))
     return RestoredLeads(
-        Path(config.restoration), config.lead, generator if config.augment else None, flip
+        Path(config.restoration),
+        config.lead,
+        generator if config.augment else None,
+        flip,
+        resample=config.resample,
     )
 
 

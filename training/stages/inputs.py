@@ -15,6 +15,7 @@ from training.augment import augment
 from training.fit import BEST, device, mixed
 from training.networks import load_restoration
 from training.pool import Pool
+from training.resampling import resample_beats
 
 _BATCH = 256
 
@@ -66,10 +67,17 @@ class RestoredLeads:
         lead: the one that is measured.
         generator: draws the noise; None for none.
         flip: data sets (by place in the pool) whose recorders are held either way round.
+        resample: whether beats are resampled before there is noise.
     """
 
     def __init__(
-        self, run: Path, lead: str, generator: torch.Generator | None, flip: frozenset[int]
+        self,
+        run: Path,
+        lead: str,
+        generator: torch.Generator | None,
+        flip: frozenset[int],
+        *,
+        resample: bool = False,
     ) -> None:
         self._run, self._lead, self._generator, self._flip = (
             run,
@@ -77,6 +85,7 @@ class RestoredLeads:
             generator,
             flip,
         )
+        self._resample = resample
         self.network: RestorationNet = load_restoration(run)
         self._stored: dict[Path, NDArray[np.float16]] = {}
 
@@ -87,6 +96,8 @@ class RestoredLeads:
         if self._generator is None:
             return self._from_disk(leads, pool, rows, windows)
         measured = leads[:, self._lead : self._lead + 1]
+        if self._resample:
+            measured = resample_beats(measured, self._generator)
         groups = torch.from_numpy(pool.groups[rows])
         turned = torch.isin(groups, torch.tensor(sorted(self._flip), dtype=groups.dtype))
         measured = augment(measured, self._generator, flip=turned)

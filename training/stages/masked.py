@@ -1,0 +1,114 @@
+"""Masked pre-training: a classifier learns to fill in what it was not shown, without any label.
+
+After the masked autoencoders of He et al. 2022 and MCMA (Chen et al. 2024), which restores twelve
+leads from whichever one is given: here leads and stretches of time are both withheld. A run that
+names this one under ``start`` begins with its convolutions and transformer layers.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.classifier import SIZES
+from models.leads import LEADS
+from training.config import RunConfig
+from training.errors import TrainingError
+from training.fit import device, mixed
+from training.networks import classifier, start_from
+from training.pool import Pool, Shuffle
+
+_BATCH = 128
+_HIDDEN_TIME = 0.4
+_HIDDEN_LEADS = 0.3
+_ONE_LEAD = 0.25
+_VALIDATION_SEED = 1
+
+
+class Masked:
+    """The task of ``fit``: the mean squared error over what was withheld, in z-score units.
+
+    Records with all twelve leads serve, labelled or not. Of a quarter only one lead is shown, of
+    the others each lead is withheld with a chance of 0.3; of all, each stretch as long as a token
+    with a chance of 0.4.
+
+    Raises:
+        TrainingError: if no record has all twelve leads, or ``size`` is a backbone without tokens.
+    """
+
+    def __init__(self, config: RunConfig, train: Pool, validation: Pool) -> None:
+        if config.size not in SIZES:
+            raise TrainingError(
+                f"size: {config.size}: masked pre-training needs one of {', '.join(SIZES)}"
+            )
+        complete = np.flatnonzero(train.complete)
+        if not len(complete):
+            raise TrainingError("data: no record with all twelve leads; masking needs them")
+        self.network = classifier(config, len(train.classes)).to(device())
+        if config.start is not None:
+            start_from(self.network, config.start)
+        self._token = int(np.prod(config.strides))
+        self._decoder = nn.Linear(self.network.width, len(LEADS) * self._token).to(device())  # type: ignore[arg-type]
+        self._train, self._validation = train, validation
+        self._rows = Shuffle(complete, min(config.schedule.batch, len(complete)), config.seed)
+        self._generator = torch.Generator().manual_seed(config.seed)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The classifier's layers and the decoder."""
+        return nn.ModuleDict({"network": self.network, "decoder": self._decoder})
+
+    def loss(self) -> dict[str, Tensor]:
+        """Of the next batch."""
+        rows = self._rows.take()
+        leads = self._train.leads(rows, self._train.windows(rows, self._generator))
+        hidden = withheld(len(rows), leads.shape[-1], self._token, self._generator)
+        return {"loss": self._error(leads, hidden)}
+
+    def validate(self) -> dict[str, float]:
+        """The same error on the validation records, masked alike each time; ``score`` is less."""
+        self.network.eval()
+        rows = np.flatnonzero(self._validation.complete)
+        generator = torch.Generator().manual_seed(_VALIDATION_SEED)
+        total = 0.0
+        for some in np.array_split(rows, max(1, len(rows) // _BATCH)):
+            leads = self._validation.leads(some, self._validation.windows(some))
+            hidden = withheld(len(some), leads.shape[-1], self._token, generator)
+            with torch.inference_mode():
+                total += float(self._error(leads, hidden)) * len(some)
+        error = total / max(1, len(rows))
+        return {"score": -error, "mse": error}
+
+    def state(self) -> dict[str, Any]:
+        """Rows given and the generator."""
+        return {"given": self._rows.given, "generator": self._generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them up again."""
+        self._rows.given = state["given"]
+        self._generator.set_state(state["generator"].cpu())
+
+    def _error(self, leads: Tensor, hidden: Tensor) -> Tensor:
+        leads, hidden = leads.to(device()), hidden.to(device())
+        with mixed():
+            tokens = self.network.tokens(leads * ~hidden)  # type: ignore[operator]
+            filled = self._decoder(tokens).float()
+        batch, count, _ = filled.shape
+        filled = filled.reshape(batch, count, len(LEADS), self._token).transpose(1, 2)
+        filled = filled.reshape(batch, len(LEADS), -1)[..., : leads.shape[-1]]
+        squared = (filled - leads).square() * hidden
+        error: Tensor = squared.sum() / hidden.sum().clamp(min=1)
+        return error
+
+
+def withheld(batch: int, time: int, token: int, generator: torch.Generator) -> Tensor:
+    """What to hide, bool [batch, 12, time]: some leads whole, some stretches of every lead."""
+    leads = torch.rand(batch, len(LEADS), generator=generator) < _HIDDEN_LEADS
+    shown = torch.randint(len(LEADS), (batch,), generator=generator)
+    alone = torch.rand(batch, 1, generator=generator) < _ONE_LEAD
+    is_shown = torch.nn.functional.one_hot(shown, len(LEADS)).bool()
+    leads = (leads | alone) & ~is_shown
+    stretches = torch.rand(batch, -(-time // token), generator=generator) < _HIDDEN_TIME
+    in_time = stretches.repeat_interleave(token, dim=1)[:, :time]
+    return leads[:, :, None] | in_time[:, None, :]
