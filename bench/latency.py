@@ -112,7 +112,10 @@ def _system(bundle: Bundle) -> LeadOneSystem:
     """The bundle's networks in PyTorch."""
     manifest = bundle.manifest
     system = LeadOneSystem(
-        manifest.networks["restoration"], manifest.networks["student"], len(bundle.classes)
+        manifest.networks["restoration"],
+        manifest.networks["student"],
+        len(bundle.classes),
+        manifest.strides,
     )
     system.restoration.load_state_dict(load_file(bundle.path / "restoration.safetensors"))
     system.student.load_state_dict(load_file(bundle.path / "student.safetensors"))

@@ -53,7 +53,10 @@ class BundleClass(_Strict):
 
 
 class Manifest(_Strict):
-    """The content of ``bundle.yaml``."""
+    """The content of ``bundle.yaml``.
+
+    ``strides`` are those of the student's convolution blocks, which its weights do not show.
+    """
 
     format: int = Field(ge=1, le=1)
     name: str
@@ -63,6 +66,7 @@ class Manifest(_Strict):
     window_s: float = Field(gt=0)
     leads: tuple[str, ...]
     networks: Mapping[str, str]
+    strides: tuple[int, int, int] = (4, 4, 2)
     method: str | None = None
     classes: tuple[BundleClass, ...] = Field(min_length=1)
     metrics: Mapping[str, Any]

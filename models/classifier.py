@@ -105,7 +105,7 @@ class ConvTransformer(nn.Module):
         leads: input leads.
         classes: outputs.
         strides: of the three convolution blocks. 4·4·4 at 500 Hz (the paper) is a token each
-            0.128 s, 4·4·2 at 100 Hz one each 0.32 s.
+            0.128 s, 4·4·2 at 100 Hz one each 0.32 s, 2·2·4 one each 0.16 s.
         dropout: in the transformer layers and before the last linear layer.
 
     Attributes:

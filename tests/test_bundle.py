@@ -65,7 +65,9 @@ def test_onnx_runtime_agrees_with_pytorch(bundle: Bundle) -> None:
     from models.system import LeadOneSystem
 
     networks = bundle.manifest.networks
-    system = LeadOneSystem(networks["restoration"], networks["student"], len(bundle.classes)).eval()
+    system = LeadOneSystem(
+        networks["restoration"], networks["student"], len(bundle.classes), bundle.manifest.strides
+    ).eval()
     system.restoration.load_state_dict(load_file(bundle.path / "restoration.safetensors"))
     system.student.load_state_dict(load_file(bundle.path / "student.safetensors"))
     runtime = Runtime(bundle)

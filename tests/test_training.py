@@ -590,7 +590,7 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
         method="liteheart",
         teachers=[str(trained / "teacher")],
         restoration=str(trained / "restoration"),
-        strides=[4, 4, 2],
+        strides=[2, 2, 4],
     )
     _train(config, tmp_path / "run")
     system, classes = assemble(tmp_path / "run")
@@ -604,8 +604,10 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
         {"AF": rule},
         version="0",
         sizes={"restoration": "tiny", "student": "tiny"},
+        strides=(2, 2, 4),
         method="liteheart",
     )
+    assert bundle.manifest.strides == (2, 2, 4)
     assert bundle.alarm_rules == {"AF": rule.model_dump()}
     inputs = Pool([(Cache(toy), None)], classes).leads(np.arange(3), np.arange(3))[:, 0].numpy()
     with torch.inference_mode():
