@@ -239,27 +239,13 @@ def recipes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
     kd = {"method": "kd", "teachers": [runs / teacher.run]}
     usual: dict[str, Any] = {"strides": (2, 2, 4), "restores": True, "augment": True, **kd}
     changes: dict[str, dict[str, Any]] = {
-        "as shipped: kd, whole records, strides 2·2·4": {},
+        "kd, whole records, strides 2·2·4": {},
         "strides 4·4·2": {"strides": (4, 4, 2)},
         "labels alone": {"method": None, "teachers": []},
         "regions mixed (liteheart-1)": {"method": "liteheart-1"},
         "beats resampled (STAR)": {"resample": True},
-        "after masked pre-training": {"start": runs / "recipes/masked"},
     }
-    short = {"steps": 400, "batch": 128, "validate_every": 100}
-    yield Step(
-        "recipes/masked",
-        "masked",
-        1,
-        _config(
-            cache,
-            network="masked",
-            size="tiny",
-            classes=["NSR"],
-            strides=(2, 2, 4),
-            schedule={**short, "steps": 800},
-        ),
-    )
+    short = {"steps": 300, "batch": 128, "validate_every": 100}
     for seed in seeds:
         for place, (label, change) in enumerate(changes.items()):
             config = _config(

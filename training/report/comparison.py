@@ -66,6 +66,9 @@ def comparison(
     for step in steps:
         if step.label not in {"restoration", "masked"}:
             scores.setdefault(step.label, []).append(_scores(runs / step.run, name))
+    # Macro figures over other classes, such as those of a teacher of all, would not compare.
+    compared = _names(scores[steps[-1].label])
+    scores = {label: each for label, each in scores.items() if _names(each) == compared}
     schedule = steps[-1].config.schedule
     sizes = dict.fromkeys(s.config.size for s in steps if s.config.network == "student")
     measured = "9 measured" if number != 5 else "the other data set measured"
@@ -105,6 +108,10 @@ def write(title: str, sections: Sequence[Section], out: Path | None) -> None:
         raise TrainingError(f"{out}: {error.strerror}") from error
 
 
+def _names(scores: list[dict[str, Any]]) -> list[str]:
+    return [c["name"] for c in scores[0]["per_class"]]
+
+
 def _tables(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Table]:
     if number == 3:
         return [
@@ -113,7 +120,7 @@ def _tables(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Table]
             )
             for name, prefix in (("Superclasses", "SUPER_"), ("Subclasses", "SUB_"))
         ]
-    classes = [c["name"] for c in next(iter(scores.values()))[0]["per_class"]]
+    classes = _names(next(iter(scores.values())))
     figures = {k: [s["figures"] for s in v] for k, v in scores.items()}
     over = ", ".join(classes) if len(classes) <= _MANY else f"{len(classes)} classes"
     return [_table(f"Macro over {over}", figures)]
@@ -151,11 +158,15 @@ def _part(scores: dict[str, Any], prefix: str) -> dict[str, float]:
 def _per_class(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Section]:
     """The AUC of each class: as a picture, or as a table where twelve leads are compared."""
     drawn = {n: s for n, s in scores.items() if number in {4, 6} or n in _DRAWN}
-    classes = [c["name"] for c in next(iter(drawn.values()))[0]["per_class"]]
+    if not drawn:
+        return []
+    classes = _names(next(iter(drawn.values())))
     aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
     if number == 6:
         columns = [Column("class"), *(Column(n.removeprefix("lead "), digits=1) for n in aucs)]
-        rows = [[c, *(100 * v[i] for v in aucs.values())] for i, c in enumerate(classes)]
+        rows: list[Sequence[Cell]] = [
+            [c, *(100 * v[i] for v in aucs.values())] for i, c in enumerate(classes)
+        ]
         return [Section("Per class", [Table("AUC of each class, by lead, %", columns, rows)])]
     if len(classes) > _MANY:
         return []
