@@ -35,15 +35,11 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training pretrain -c examples/training/restoration.yaml -r runs/restoration-tiny
 	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/all-labels/teacher-1
 	$(BIN)/python -m training finetune -c examples/training/teacher-long.yaml -r runs/teacher-long
-	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base-mixed
-	$(BIN)/python -m training distill -c examples/training/student-tune.yaml -r runs/shipped/base-kd
-	$(BIN)/python -m training distill -c examples/training/student-last.yaml -r runs/shipped/base
-	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --data $(DATA)
-	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/tiny-mixed --set size=tiny
-	$(BIN)/python -m training distill -c examples/training/student-tune.yaml -r runs/shipped/tiny-kd --set size=tiny \
-	  --set start=runs/shipped/tiny-mixed --set schedule.steps=1600 --set schedule.learning_rate=0.002
-	$(BIN)/python -m training distill -c examples/training/student-last.yaml -r runs/shipped/tiny --set size=tiny \
-	  --set start=runs/shipped/tiny-kd --set schedule.steps=1200 --set schedule.learning_rate=0.0015
+	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base
+	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 2 --data $(DATA)
+	$(BIN)/python -m training distill -c examples/training/tiny.yaml -r runs/shipped/tiny-mixed
+	$(BIN)/python -m training distill -c examples/training/tiny-tune.yaml -r runs/shipped/tiny-kd
+	$(BIN)/python -m training distill -c examples/training/tiny-last.yaml -r runs/shipped/tiny
 	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --data $(DATA)
 
 clean:
