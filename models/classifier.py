@@ -110,6 +110,7 @@ class ConvTransformer(nn.Module):
 
     Attributes:
         width: of the pooled features.
+        strides: as given.
     """
 
     positions: Tensor
@@ -125,6 +126,7 @@ class ConvTransformer(nn.Module):
         super().__init__()
         d = size.dimension
         self.width = d
+        self.strides = strides
         self.blocks = nn.Sequential(
             _Residual(leads, d, strides[0]),
             _Residual(d, d, strides[1]),

@@ -604,7 +604,6 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
         {"AF": rule},
         version="0",
         sizes={"restoration": "tiny", "student": "tiny"},
-        strides=(2, 2, 4),
         method="liteheart",
     )
     assert bundle.manifest.strides == (2, 2, 4)

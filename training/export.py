@@ -66,7 +66,6 @@ def write_bundle(
     *,
     version: str,
     sizes: dict[str, str],
-    strides: tuple[int, int, int],
     method: str | None = None,
 ) -> Bundle:
     """Write everything but the metrics, which are measured on what was written."""
@@ -85,7 +84,7 @@ def write_bundle(
         "window_s": LENGTH / RATE,
         "leads": list(LEADS),
         "networks": sizes,
-        "strides": list(strides),
+        "strides": list(system.student.strides),
         "method": method,
         "classes": [
             _class(c, system, i, float(t), alarms.get(c))

@@ -68,7 +68,6 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
             "restoration": load_config(config.restoration / CONFIG).size,
             "student": config.size,
         },
-        strides=config.strides,
         method=", then ".join(_taught(config)) or None,
     )
     write_metrics(bundle, metrics(Runtime(bundle), data))

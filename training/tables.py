@@ -90,11 +90,10 @@ def run_table(
     for place, step in enumerate(wanted):
         if (runs / step.run / SCORES).exists():
             continue
-        if step.config.network == "masked":  # gives no verdicts to measure
-            train(step.config, runs / step.run)
-            continue
         _log.info("table", number=number, run=step.run, place=place + 1, of=len(wanted))
         train(step.config, runs / step.run)
+        if step.config.network == "masked":
+            continue  # it gives no verdicts to measure
         figures = evaluate(runs / step.run)["figures"]
         _log.info("evaluated", run=step.run, **{k: round(v, 4) for k, v in figures.items()})
     if other is None:
@@ -236,8 +235,13 @@ def recipes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
     """Table 7: one thing changed at a time in how a shipped student is taught, in a short run."""
     teacher = all_labels_teacher(cache)
     yield teacher
-    kd = {"method": "kd", "teachers": [runs / teacher.run]}
-    usual: dict[str, Any] = {"strides": (2, 2, 4), "restores": True, "augment": True, **kd}
+    usual: dict[str, Any] = {
+        "strides": (2, 2, 4),
+        "restores": True,
+        "augment": True,
+        "method": "kd",
+        "teachers": [runs / teacher.run],
+    }
     changes: dict[str, dict[str, Any]] = {
         "kd, whole records, strides 2·2·4": {},
         "strides 4·4·2": {"strides": (4, 4, 2)},
@@ -275,17 +279,17 @@ def pre_training(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step
             schedule={"steps": 3000, "batch": 64, "learning_rate": 1e-3, "validate_every": 100},
         ),
     )
-    kept = {"teacher (12 leads)": "teacher", "liteheart": "liteheart"}
+    change: dict[str, Any]
     for step in few_labels(runs, cache, 0.1, seeds):
-        if step.label not in kept:
+        teacher = f"labels-10/teacher-masked-{step.seed}"
+        if step.config.network == "teacher":
+            name, change = teacher, {"start": runs / masked}
+        elif step.label == "liteheart":
+            name = f"labels-10/liteheart-masked-{step.seed}"
+            change = {"teachers": [runs / teacher]}
+        else:
             continue
         yield step
-        name = f"labels-10/{kept[step.label]}-masked-{step.seed}"
-        change: dict[str, Any] = (
-            {"start": runs / masked}
-            if step.config.network == "teacher"
-            else {"teachers": [runs / f"labels-10/teacher-masked-{step.seed}"]}
-        )
         config = step.config.model_copy(update=change)
         yield Step(name, f"{step.label}, pre-trained", step.seed, config)
 

@@ -64,7 +64,7 @@ def comparison(
     """
     scores: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
-        if step.label not in {"restoration", "masked"}:
+        if step.config.network in {"teacher", "student"}:
             scores.setdefault(step.label, []).append(_scores(runs / step.run, name))
     # Macro figures over other classes, such as those of a teacher of all, would not compare.
     compared = _names(scores[steps[-1].label])

@@ -17,9 +17,9 @@ from training.config import RunConfig
 from training.errors import TrainingError
 from training.fit import device, mixed
 from training.networks import classifier, start_from
-from training.pool import Pool, Shuffle
+from training.pool import Pool
+from training.stages.complete import Draws, count, in_turn
 
-_BATCH = 128
 _HIDDEN_TIME = 0.4
 _HIDDEN_LEADS = 0.3
 _ONE_LEAD = 0.25
@@ -42,17 +42,12 @@ class Masked:
             raise TrainingError(
                 f"size: {config.size}: masked pre-training needs one of {', '.join(SIZES)}"
             )
-        complete = np.flatnonzero(train.complete)
-        if not len(complete):
-            raise TrainingError("data: no record with all twelve leads; masking needs them")
+        self._draws, self._validation = Draws(config, train, "masking"), validation
         self.network = classifier(config, len(train.classes)).to(device())
         if config.start is not None:
             start_from(self.network, config.start)
         self._token = int(np.prod(config.strides))
         self._decoder = nn.Linear(self.network.width, len(LEADS) * self._token).to(device())  # type: ignore[arg-type]
-        self._train, self._validation = train, validation
-        self._rows = Shuffle(complete, min(config.schedule.batch, len(complete)), config.seed)
-        self._generator = torch.Generator().manual_seed(config.seed)
 
     @property
     def trained(self) -> nn.Module:
@@ -61,33 +56,29 @@ class Masked:
 
     def loss(self) -> dict[str, Tensor]:
         """Of the next batch."""
-        rows = self._rows.take()
-        leads = self._train.leads(rows, self._train.windows(rows, self._generator))
-        hidden = withheld(len(rows), leads.shape[-1], self._token, self._generator)
+        leads = self._draws.take()
+        hidden = withheld(len(leads), leads.shape[-1], self._token, self._draws.generator)
         return {"loss": self._error(leads, hidden)}
 
     def validate(self) -> dict[str, float]:
         """The same error on the validation records, masked alike each time; ``score`` is less."""
         self.network.eval()
-        rows = np.flatnonzero(self._validation.complete)
         generator = torch.Generator().manual_seed(_VALIDATION_SEED)
         total = 0.0
-        for some in np.array_split(rows, max(1, len(rows) // _BATCH)):
-            leads = self._validation.leads(some, self._validation.windows(some))
-            hidden = withheld(len(some), leads.shape[-1], self._token, generator)
+        for leads in in_turn(self._validation):
+            hidden = withheld(len(leads), leads.shape[-1], self._token, generator)
             with torch.inference_mode():
-                total += float(self._error(leads, hidden)) * len(some)
-        error = total / max(1, len(rows))
+                total += float(self._error(leads, hidden)) * len(leads)
+        error = total / max(1, count(self._validation))
         return {"score": -error, "mse": error}
 
     def state(self) -> dict[str, Any]:
-        """Rows given and the generator."""
-        return {"given": self._rows.given, "generator": self._generator.get_state()}
+        """Of the draws."""
+        return self._draws.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take them up again."""
-        self._rows.given = state["given"]
-        self._generator.set_state(state["generator"].cpu())
+        """Take it up again."""
+        self._draws.restore(state)
 
     def _error(self, leads: Tensor, hidden: Tensor) -> Tensor:
         leads, hidden = leads.to(device()), hidden.to(device())
