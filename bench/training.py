@@ -5,7 +5,6 @@ them. Everything is measured in turns within one run.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,6 @@ TEACHER_SAMPLES = 5000
 SAMPLES = 1000
 # As the bundles have them; small is not shipped.
 STRIDES = {"tiny": (4, 4, 2), "small": (4, 4, 2), "base": (2, 2, 4)}
-_MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,7 @@ class Efficiency:
         parameters: how many.
         operations: multiplications with addition, of convolutions, linear layers and attention.
         latency_ms: median processor time.
-        memory_mb: what the resident set grows by from before the session is opened to after 20
-            inferences, in a process of its own.
+        memory_mb: what the resident set grows by (``bench.session_memory``).
     """
 
     name: str
@@ -67,11 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print, or write to a file."""
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file to write")
-    parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
-    if parsed.memory is not None:
-        sys.stdout.write(json.dumps(_grown_mb(parsed.memory)))
-        return 0
     page = _page(machine.describe(), step_costs(), efficiency())
     if parsed.write is None:
         sys.stdout.write(page)
@@ -165,26 +157,14 @@ def _measured(name: str, net: nn.Module, x: Tensor, path: Path) -> Efficiency:
         session.run(None, inputs)
         times.append(time.thread_time() - began)
     grown = subprocess.run(
-        [sys.executable, "-m", "bench.training", "--memory", str(path)],
+        [sys.executable, "-m", "bench.session_memory", str(path)],
         capture_output=True,
         check=True,
         text=True,
     )
     parameters = sum(p.numel() for p in net.parameters())
     median = 1e3 * statistics.median(times[2:])
-    return Efficiency(name, parameters, _operations(net, x), median, json.loads(grown.stdout))
-
-
-def _grown_mb(path: Path) -> float:
-    # Not the peak: importing the libraries may have gone higher than a small pair ever does.
-    process = psutil.Process()
-    before = process.memory_info().rss
-    session = ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    shape = [n if isinstance(n, int) else 1 for n in given.shape]
-    for _ in range(20):
-        session.run(None, {given.name: np.zeros(shape, dtype=np.float32)})
-    return float(process.memory_info().rss - before) / _MB
+    return Efficiency(name, parameters, _operations(net, x), median, float(grown.stdout))
 
 
 def _operations(net: nn.Module, x: Tensor) -> int:
