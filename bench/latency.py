@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
-from safetensors.torch import load_file
 
 from bench.machine import one_core
 from models.bundle import Bundle
 from models.classifier import SIZES, ConvTransformer
 from models.runtime import Runtime, session_options
-from models.system import LeadOneSystem
+from training.export import load_system
 
 TEACHER_RATE = 500
 TEACHER_CLASSES = 38
@@ -54,7 +53,7 @@ def latencies(bundle: Bundle) -> Latencies:
     """
     torch.manual_seed(0)
     teacher = ConvTransformer(SIZES["teacher"], 12, TEACHER_CLASSES, strides=(4, 4, 4)).eval()
-    system = _system(bundle)
+    system = load_system(bundle)
     noise = np.random.default_rng(0)
     one = noise.standard_normal((1, bundle.length)).astype(np.float32)
     twelve = noise.standard_normal((1, 12, 10 * TEACHER_RATE)).astype(np.float32)
@@ -106,20 +105,6 @@ def _session(teacher: ConvTransformer) -> ort.InferenceSession:
                 dynamo=False,
             )
         return ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
-
-
-def _system(bundle: Bundle) -> LeadOneSystem:
-    """The bundle's networks in PyTorch."""
-    manifest = bundle.manifest
-    system = LeadOneSystem(
-        manifest.networks["restoration"],
-        manifest.networks["student"],
-        len(bundle.classes),
-        manifest.strides,
-    )
-    system.restoration.load_state_dict(load_file(bundle.path / "restoration.safetensors"))
-    system.student.load_state_dict(load_file(bundle.path / "student.safetensors"))
-    return system.eval()
 
 
 def _parameters(network: torch.nn.Module) -> int:

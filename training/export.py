@@ -9,7 +9,7 @@ import onnx
 import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models import vocabulary
 from models.bundle import GRAPH, MANIFEST, AlarmRule, Bundle
@@ -97,6 +97,21 @@ def write_bundle(
     }
     _dump(folder, manifest)
     return Bundle(folder)
+
+
+def load_system(bundle: Bundle) -> LeadOneSystem:
+    """A bundle's networks in PyTorch, with its calibration."""
+    networks = bundle.manifest.networks
+    system = LeadOneSystem(
+        networks["restoration"], networks["student"], len(bundle.classes), bundle.manifest.strides
+    )
+    for part in ("restoration", "student"):
+        weights = load_file(bundle.path / f"{part}.safetensors")
+        getattr(system, part).load_state_dict(weights)
+    slope, offset = bundle.calibration
+    system.slope.copy_(torch.tensor(slope))
+    system.offset.copy_(torch.tensor(offset))
+    return system.eval()
 
 
 def write_metrics(bundle: Bundle, metrics: dict[str, object]) -> None:
