@@ -37,10 +37,9 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training finetune -c examples/training/teacher-long.yaml -r runs/teacher-long
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base
 	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 2 --data $(DATA)
-	$(BIN)/python -m training distill -c examples/training/tiny.yaml -r runs/shipped/tiny-mixed
-	$(BIN)/python -m training distill -c examples/training/tiny-tune.yaml -r runs/shipped/tiny-kd
-	$(BIN)/python -m training distill -c examples/training/tiny-last.yaml -r runs/shipped/tiny
-	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --data $(DATA)
+	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
+	  --set schedule.steps=4000 -r runs/shipped/tiny
+	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 2 --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
