@@ -69,6 +69,7 @@ def write_bundle(
     method: str | None = None,
 ) -> Bundle:
     """Write everything but the metrics, which are measured on what was written."""
+    made_by = commit()  # before a bundle that is kept with the code differs from it
     folder.mkdir(parents=True, exist_ok=True)
     export_graph(system, folder / GRAPH)
     for part in ("restoration", "student"):
@@ -92,7 +93,7 @@ def write_bundle(
         ],
         "metrics": {},
         "data": list(DATA),
-        "commit": commit(),
+        "commit": made_by,
         "graph_sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
     }
     _dump(folder, manifest)
