@@ -14,6 +14,7 @@ from ingest.recordings import RecordingError
 from training.datasets.cache import Cache
 from training.datasets.challenge import Challenge, data_set
 from training.datasets.cinc2017 import Cinc2017
+from training.datasets.deepfake import Deepfake
 from training.datasets.folder import Folder
 from training.datasets.labels import DIAGNOSTIC_COLUMNS, cinc_labels, scp_labels, with_equivalents
 from training.datasets.mitbih import MitBih, annotated
@@ -237,6 +238,28 @@ def test_packed_lead_one(tmp_path: Path) -> None:
     assert np.array_equal(record.signal, [[204800, 204900]]), "counts of 0.1 mV"
     assert record.patient == "12"
     assert not record.positive
+
+
+def generated(folder: Path, **records: str) -> Path:
+    folder.mkdir()
+    for name, text in records.items():
+        (folder / f"{name}.asc").write_text(text)
+    return folder
+
+
+def test_generated_records_have_the_four_other_leads_computed(tmp_path: Path) -> None:
+    folder = generated(tmp_path / "d", a="100 50 1 2 3 4 5 6\n-20 40 1 2 3 4 5 6\n")
+    record = Deepfake(folder).read("a")
+    assert record.leads == TWELVE
+    assert record.rate == 500
+    assert record.signal[:6, 0].tolist() == [100, 50, -50, -75, 75, 0], "I, II, III, aVR, aVL, aVF"
+    assert record.signal[6:, 1].tolist() == [1, 2, 3, 4, 5, 6]
+    assert not record.positive
+
+
+def test_generated_records_that_are_not_are_skipped(tmp_path: Path) -> None:
+    source = Deepfake(generated(tmp_path / "d", a="1 2 3\n", b="x\n", c=""))
+    assert {why_not(source, name) for name in "abc"} == {"unreadable"}
 
 
 def test_broken_shards_are_one_line(tmp_path: Path) -> None:
@@ -639,6 +662,7 @@ def test_the_layout_is_seen_from_the_files(tmp_path: Path) -> None:
     cinc(tmp_path / "cinc2017", labels="record,label\nA00001,N\n")
     write_wfdb(tmp_path / "mitbih" / "100", ("MLII",), ecg_like(1, 3600) / 1000, 360)
     (tmp_path / "mitbih" / "100.atr").write_bytes(words(0))
+    generated(tmp_path / "deepfake", a="1 2 3 4 5 6 7 8\n")
     folder = tmp_path / "folder"
     folder.mkdir()
     folder_of(folder, "record,AF\nin/a,1\n")
@@ -661,6 +685,7 @@ def test_a_wrong_path_or_kind_is_one_line(tmp_path: Path) -> None:
         (lambda: open_source("challenge", tmp_path), "no header with a #Dx: line"),
         (lambda: open_source("cinc2017", tmp_path), r"no A\*\.hea"),
         (lambda: open_source("mitbih", tmp_path), r"no \.atr"),
+        (lambda: open_source("deepfake", tmp_path), r"no \*\.asc"),
     ):
         with pytest.raises(TrainingError, match=message):
             act()

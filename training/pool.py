@@ -134,12 +134,12 @@ def _targets(
     cache: Cache, classes: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Labels and weights [records, classes]; a class ``A|B`` is positive where A or B is."""
-    labels, known = [], []
-    for name in classes:
+    labels = np.zeros((len(cache.ids), len(classes)), np.float32)
+    known = np.zeros_like(labels)
+    for c, name in enumerate(classes):
         y, k = cache.targets(name.split("|"))
-        labels.append(y.max(axis=1))
-        known.append(k.any(axis=1))
-    return np.stack(labels, axis=1), np.stack(known, axis=1).astype(np.float32)
+        labels[:, c], known[:, c] = y.max(axis=1), k.any(axis=1)
+    return labels, known
 
 
 class Shuffle:

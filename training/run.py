@@ -32,7 +32,9 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         TrainingError: if the folder holds another run, or anything a person can mend.
     """
     selections = select(config)
-    classes = resolve(config.classes, selections["train"])
+    # Restoring leads takes no labels, so its data need not have any.
+    restores = config.network == "restoration"
+    classes = () if restores else resolve(config.classes, selections["train"])
     made = {
         "classes": list(classes),
         "data": [
@@ -52,7 +54,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
     torch.manual_seed(config.seed)  # before the task, which draws its first weights
     pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
     task: Restoration | Masked | Classifier
-    if config.network == "restoration":
+    if restores:
         task = Restoration(config, pool, validation)
     elif config.network == "masked":
         task = Masked(config, pool, validation)

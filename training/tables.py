@@ -112,7 +112,6 @@ def restoration(cache: Path) -> Step:
         cache,
         network="restoration",
         size="tiny",
-        classes=["NSR"],
         augment=True,
         schedule={"steps": 1200, "batch": 128, "learning_rate": 3e-3, "validate_every": 119},
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.datasets.challenge import Challenge, diagnoses
 from training.datasets.cinc2017 import REFERENCES, Cinc2017
+from training.datasets.deepfake import Deepfake
 from training.datasets.folder import TABLE, Folder
 from training.datasets.mitbih import MitBih
 from training.datasets.packed import PackedCinc2017, PackedLead1, PackedPtbXl
@@ -19,6 +20,7 @@ _READERS: dict[str, Callable[[Path], Source]] = {
     "challenge": Challenge,
     "cinc2017": Cinc2017,
     "mitbih": MitBih,
+    "deepfake": Deepfake,
     "folder": Folder,
     "packed-ptbxl": PackedPtbXl,
     "packed-cinc2017": PackedCinc2017,
@@ -58,7 +60,7 @@ def guess_kind(path: Path) -> str:
             return kind
     raise TrainingError(
         f"{path}: no data set recognized; expected {DATABASE}, packed shards, a {TABLE} with a"
-        " column 'record', or WFDB records with .atr files or #Dx: lines"
+        " column 'record', .asc files, or WFDB records with .atr files or #Dx: lines"
     )
 
 
@@ -90,5 +92,6 @@ _SIGNS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("mitbih", _has("*.atr")),
     ("cinc2017", _is_cinc2017),
     ("folder", _has(TABLE)),
+    ("deepfake", _has("*.asc")),
     ("challenge", _has_diagnoses),
 )
