@@ -284,8 +284,37 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A restoration net and a teacher, a few steps each."""
     runs = tmp_path_factory.mktemp("runs")
     _train(write_yaml(runs / "r.yaml", toy, network="restoration"), runs / "restoration")
-    _train(write_yaml(runs / "t.yaml", toy, network="teacher", mix=True), runs / "teacher")
+    _train(write_yaml(runs / "t.yaml", toy, network="teacher", mix=1), runs / "teacher")
     return runs
+
+
+def test_leads_are_restored_from_data_without_a_label(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "r.yaml", toy, network="restoration", classes=["no such label"])
+    _train(config, tmp_path / "run")
+    assert (tmp_path / "run/best.pt").exists()
+
+
+@pytest.mark.parametrize(("share", "fewest", "most"), [(0, 0, 0), (0.5, 5, 25), (1, 30, 30)])
+def test_the_share_of_batches_that_are_mixed(
+    share: float,
+    fewest: int,
+    most: int,
+    toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from training.stages import classifier
+
+    mixed: list[int] = []
+    monkeypatch.setattr(
+        classifier, "region_mix", lambda *given: mixed.append(1) or region_mix(*given)
+    )
+    config = load_config(write_yaml(tmp_path / "t.yaml", toy, network="teacher", mix=share))
+    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
+    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
+    for _ in range(30):
+        task._side(task._labelled.take())
+    assert fewest <= len(mixed) <= most
 
 
 @pytest.mark.parametrize("method", [None, *methods()])

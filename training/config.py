@@ -64,7 +64,9 @@ class RunConfig(_Strict):
     restores: bool = Field(
         False, description="the student reads restored leads though its method does not ask for it"
     )
-    mix: bool = Field(False, description="region mixing of the labelled records (CutMix)")
+    mix: float = Field(
+        0, ge=0, le=1, description="share of the batches whose regions are mixed (CutMix)"
+    )
     augment: bool = Field(False, description="wearable noise on the measured lead")
     resample: bool = Field(False, description="before that, beat-wise resampling of it (STAR)")
     schedule: Schedule = Schedule()

@@ -133,7 +133,7 @@ def few_labels(runs: Path, cache: Path, labelled: float, seeds: Sequence[int]) -
                 cache,
                 network="teacher",
                 size="teacher-256",
-                mix=True,
+                mix=1,
                 seed=seed,
                 schedule={**_FEW, "steps": steps, "learning_rate": 1e-3},
                 **common,
@@ -195,7 +195,7 @@ def all_labels_teacher(cache: Path) -> Step:
         cache,
         network="teacher",
         size="teacher-256",
-        mix=True,
+        mix=1,
         classes="all",
         schedule={"steps": 1000, "learning_rate": 1e-3, "validate_every": 100},
     )

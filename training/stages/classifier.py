@@ -72,13 +72,13 @@ class Classifier:
             if self._method is not None and self._method.unlabelled and len(rest)
             else None
         )
-        self._mixes = config.mix or (self._method is not None and self._method.mixes)
+        self._mixed = 1.0 if self._method is not None and self._method.mixes else config.mix
         restores = config.restores or (self._method is not None and self._method.restores)
         self._inputs = make_inputs(config, train, self._generator, restores=restores)
         self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
         # An unmixed record is the same whenever it comes, so the teacher need see it only once.
         self._said = (
-            self._teacher.of_all(train) if self._teacher is not None and not self._mixes else None
+            self._teacher.of_all(train) if self._teacher is not None and not self._mixed else None
         )
 
     @property
@@ -164,13 +164,19 @@ class Classifier:
         inputs = self._inputs(real, self._train, rows, windows)
         labels, known = self._train.targets(rows)
         complete = torch.from_numpy(self._train.complete[rows])
-        if self._mixes:
+        if self._mixes():
             groups = torch.from_numpy(self._train.groups[rows])
             mix = region_mix(groups, len(LEADS), real.shape[-1], self._generator)
             real, inputs = mix.signals(real), mix.signals(inputs)
             labels, known = mix.labels(labels), mix.known(known)
             complete = complete & complete[mix.partner]
         return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete)
+
+    def _mixes(self) -> bool:
+        """Whether this half batch is mixed; drawn only where it is neither always nor never."""
+        if self._mixed in {0.0, 1.0}:
+            return self._mixed == 1.0
+        return float(torch.rand((), generator=self._generator)) < self._mixed
 
     def _distil(self, side: _Side, ours: Outputs) -> Tensor:
         """The method's term over the records whose twelve leads the teacher can see."""
