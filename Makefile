@@ -36,7 +36,7 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/all-labels/teacher-1
 	$(BIN)/python -m training finetune -c examples/training/teacher-long.yaml -r runs/teacher-long
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base
-	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 2 --data $(DATA)
+	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 3 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=4000 -r runs/shipped/tiny
 	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 2 --data $(DATA)
