@@ -1,8 +1,8 @@
 """What one graph keeps in memory: ``python -m bench.session_memory FILE`` prints megabytes.
 
-A process of its own, which imports what the daemon does and no torch: torch leaves a heap behind
-that a large network's weights would be read into without being counted (measured: 250 to 325 MB
-for the same teacher with it, 306 to 320 without).
+In a process of its own, which imports what the daemon does and no torch. From one process to the
+next it differs: the teacher of 50.5 million parameters takes about 243 MB in some and 290 to 320 in
+most, so quote the median of several.
 """
 
 import sys
