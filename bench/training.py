@@ -210,6 +210,7 @@ def _page(here: dict[str, str], costs: dict[str, float], sizes: list[Efficiency]
         f"| {teacher.memory_mb / e.memory_mb:.1f} |"
         for e in sizes
     )
+    strides = "·".join(map(str, STRIDES))
     about = "; ".join(f"{k}: {v}" for k, v in here.items())
     return f"""# Cost of training and of each size
 
@@ -227,7 +228,7 @@ outputs can be kept: a step of every method but the LiteHeart ones is then the s
 
 ## Sizes
 
-Restoration net + student at 100 Hz, strides 2·2·4, one window, one thread, ONNX Runtime. Memory
+Restoration net + student at 100 Hz, strides {strides}, one window, one thread, ONNX Runtime. Memory
 is the median of {PROCESSES} processes.
 
 | networks | parameters, M | operations, G | latency, ms | × faster | memory, MB | × less |

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from ingest.recordings import RecordingError, read_recording
 from training.datasets.labels import CINC_CLASSES, CINC_COLUMNS, cinc_labels
 from training.datasets.record import Record, Skip, samples, unreadable
-from training.datasets.splits import hashed_split
+from training.datasets.splits import hashed_fold
 from training.datasets.tables import read_rows, read_table
 from training.errors import TrainingError
 
 NAME = "Challenge 2017"
 LICENCE = "PhysioNet/CinC Challenge 2017 (Clifford et al. 2017, PhysioNet), ODC-By 1.0"
-FOLDS = {"train": 0, "validation": 1, "test": 2}
-"""The folds are this project's: the Challenge's own test set is not public."""
 
 # The third version is the one the Challenge was scored by.
 REFERENCES = ("REFERENCE-v3.csv", "REFERENCE.csv", "labels.csv")
@@ -98,5 +96,6 @@ def cinc_record(
         leads=("I",),
         positive=positive,
         known=known,
-        fold=FOLDS[hashed_split(record)],
+        # This project's own split: the Challenge's own test set is not public.
+        fold=hashed_fold(record),
     )

@@ -12,12 +12,11 @@ import numpy as np
 
 from models.leads import LEADS
 from training.datasets.record import Record, Skip
-from training.datasets.splits import hashed_split
+from training.datasets.splits import hashed_fold
 from training.errors import TrainingError
 from training.shards import twelve_leads
 
 _RATE = 500.0
-_FOLDS = {"train": 0, "validation": 1, "test": 2}
 _INDEPENDENT = 8
 
 
@@ -58,5 +57,5 @@ class Deepfake:
             signal=twelve_leads(samples.T),
             rate=_RATE,
             leads=LEADS,
-            fold=_FOLDS[hashed_split(record)],
+            fold=hashed_fold(record),
         )

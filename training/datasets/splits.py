@@ -8,11 +8,18 @@ from numpy.typing import NDArray
 
 from training.errors import TrainingError
 
+_FOLDS = {"train": 0, "validation": 1, "test": 2}
+
 
 def hashed_split(name: str) -> str:
     """Train (70 %), validation (10 %) or test (20 %), fixed by a hash of the record's name."""
     place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
     return "test" if place < 2 else "validation" if place == 2 else "train"
+
+
+def hashed_fold(name: str) -> int:
+    """The same as a fold: 0 train, 1 validation, 2 test."""
+    return _FOLDS[hashed_split(name)]
 
 
 def by_patient(patients: Sequence[str], shares: Sequence[float], seed: int) -> NDArray[np.int8]:

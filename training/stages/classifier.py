@@ -72,13 +72,15 @@ class Classifier:
             if self._method is not None and self._method.unlabelled and len(rest)
             else None
         )
-        self._mixed = 1.0 if self._method is not None and self._method.mixes else config.mix
+        self._share_mixed = 1.0 if self._method is not None and self._method.mixes else config.mix
         restores = config.restores or (self._method is not None and self._method.restores)
         self._inputs = make_inputs(config, train, self._generator, restores=restores)
         self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
         # An unmixed record is the same whenever it comes, so the teacher need see it only once.
         self._said = (
-            self._teacher.of_all(train) if self._teacher is not None and not self._mixed else None
+            self._teacher.of_all(train)
+            if self._teacher is not None and not self._share_mixed
+            else None
         )
 
     @property
@@ -174,9 +176,10 @@ class Classifier:
 
     def _mixes(self) -> bool:
         """Whether this half batch is mixed; drawn only where it is neither always nor never."""
-        if self._mixed in {0.0, 1.0}:
-            return self._mixed == 1.0
-        return float(torch.rand((), generator=self._generator)) < self._mixed
+        share = self._share_mixed
+        if share in {0, 1}:
+            return share == 1
+        return float(torch.rand((), generator=self._generator)) < share
 
     def _distil(self, side: _Side, ours: Outputs) -> Tensor:
         """The method's term over the records whose twelve leads the teacher can see."""
