@@ -33,13 +33,12 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training prepare $(DATA)/ptbxl100 -o runs/data/ptbxl
 	$(BIN)/python -m training prepare $(DATA)/cinc2017 -o runs/data/cinc2017
 	$(BIN)/python -m training pretrain -c examples/training/restoration.yaml -r runs/restoration-tiny
-	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/all-labels/teacher-1
-	$(BIN)/python -m training finetune -c examples/training/teacher-long.yaml -r runs/teacher-long
+	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/teacher
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base
 	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 3 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
-	  --set schedule.steps=4000 -r runs/shipped/tiny
-	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 2 --data $(DATA)
+	  --set schedule.steps=12000 -r runs/shipped/tiny
+	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 3 --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -317,6 +317,45 @@ def test_the_share_of_batches_that_are_mixed(
     assert fewest <= len(mixed) <= most
 
 
+@pytest.mark.parametrize("reads", [{}, {"restores": True}, {"restores": True, "augment": True}])
+def test_some_batches_are_stretches_of_whole_records(
+    reads: dict[str, bool], toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    from training.stages import classifier
+
+    config = load_config(
+        write_yaml(
+            tmp_path / "s.yaml",
+            toy,
+            network="student",
+            crop=0.5,
+            restoration=str(trained / "restoration"),
+            **reads,
+        )
+    )
+    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
+    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
+    lengths = []
+    firsts = set()
+    for _ in range(30):
+        rows = task._labelled.take()
+        side = task._side(rows)
+        assert side.inputs.shape == side.real.shape
+        whole = pool.leads(rows, pool.windows(rows))
+        length = side.real.shape[-1]
+        places = whole.unfold(2, length, 1)[0, 0]
+        (first,) = torch.nonzero((places == side.real[0, 0]).all(1))[:, 0].tolist()
+        assert torch.equal(side.real, whole[..., first : first + length])
+        if not reads.get("augment"):  # the measured lead stays as it is, in its place
+            measured = side.inputs[:, 0]
+            torch.testing.assert_close(measured, side.real[:, 0], atol=0.02, rtol=0.002)
+        lengths.append(length)
+        firsts.add(first)
+    assert set(lengths) == {256, whole.shape[-1]}
+    assert 5 <= lengths.count(256) <= 25
+    assert len(firsts) > 3
+
+
 @pytest.mark.parametrize("method", [None, *methods()])
 def test_every_method_trains_and_is_measured(
     method: str | None, toy: Path, trained: Path, tmp_path: Path

@@ -67,6 +67,9 @@ class RunConfig(_Strict):
     mix: float = Field(
         0, ge=0, le=1, description="share of the batches whose regions are mixed (CutMix)"
     )
+    crop: float = Field(
+        0, ge=0, le=1, description="share of the batches cut to 2.56 s of each record, at random"
+    )
     augment: bool = Field(False, description="wearable noise on the measured lead")
     resample: bool = Field(False, description="before that, beat-wise resampling of it (STAR)")
     schedule: Schedule = Schedule()

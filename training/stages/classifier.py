@@ -18,10 +18,13 @@ from training.losses import Distillation, Outputs, Shape, Targets, methods
 from training.mixing import region_mix
 from training.networks import classifier, start_from, width_of
 from training.pool import Pool, Shuffle
-from training.stages.inputs import AllLeads, Inputs, OneLead, RestoredLeads
+from training.stages.inputs import WHOLE, AllLeads, Inputs, OneLead, RestoredLeads
 from training.teaching import Teacher
 
 _BATCH = 128
+# 2.5 s, as Strodthoff et al. (2021) crop PTB-XL for their convolutional nets, to the multiple of 8
+# samples that the restoration net wants.
+_CROP = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +79,8 @@ class Classifier:
         restores = config.restores or (self._method is not None and self._method.restores)
         self._inputs = make_inputs(config, train, self._generator, restores=restores)
         self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
-        # An unmixed record is the same whenever it comes, so the teacher need see it only once.
+        # An unmixed record is the same whenever it comes, so the teacher need see it only once; of
+        # a stretch it says what it says of the whole.
         self._said = (
             self._teacher.of_all(train)
             if self._teacher is not None and not self._share_mixed
@@ -163,10 +167,12 @@ class Classifier:
         """Fetch a half batch, make the student's view of it, and mix both alike."""
         windows = self._train.windows(rows, self._generator)
         real = self._train.leads(rows, windows)
-        inputs = self._inputs(real, self._train, rows, windows)
+        cut = self._cut(real.shape[-1])
+        inputs = self._inputs(real, self._train, rows, windows, cut)
+        real = real[..., cut]
         labels, known = self._train.targets(rows)
         complete = torch.from_numpy(self._train.complete[rows])
-        if self._mixes():
+        if self._happens(self._share_mixed):
             groups = torch.from_numpy(self._train.groups[rows])
             mix = region_mix(groups, len(LEADS), real.shape[-1], self._generator)
             real, inputs = mix.signals(real), mix.signals(inputs)
@@ -174,9 +180,15 @@ class Classifier:
             complete = complete & complete[mix.partner]
         return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete)
 
-    def _mixes(self) -> bool:
-        """Whether this half batch is mixed; drawn only where it is neither always nor never."""
-        share = self._share_mixed
+    def _cut(self, time: int) -> slice:
+        """The stretch of this half batch's records that is shown."""
+        if time <= _CROP or not self._happens(self._config.crop):
+            return WHOLE
+        first = int(torch.randint(time - _CROP + 1, (), generator=self._generator))
+        return slice(first, first + _CROP)
+
+    def _happens(self, share: float) -> bool:
+        """Whether a half batch is of this share; drawn only where it is neither all nor none."""
         if share in {0, 1}:
             return share == 1
         return float(torch.rand((), generator=self._generator)) < share

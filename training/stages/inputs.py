@@ -17,6 +17,7 @@ from training.networks import load_restoration
 from training.pool import Pool
 from training.resampling import resample_beats
 
+WHOLE = slice(None)
 _BATCH = 256
 
 
@@ -24,20 +25,30 @@ class Inputs(Protocol):
     """From real leads to what the network is given."""
 
     def __call__(
-        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+        self,
+        leads: Tensor,
+        pool: Pool,
+        rows: NDArray[np.int64],
+        windows: NDArray[np.int64],
+        cut: slice = WHOLE,
     ) -> Tensor:
-        """[batch, 12, time] from the real leads of these rows."""
+        """[batch, 12, time of ``cut``] from the real leads [batch, 12, time] of these rows."""
 
 
 class AllLeads:
     """The teacher's: as they are."""
 
     def __call__(
-        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+        self,
+        leads: Tensor,
+        pool: Pool,
+        rows: NDArray[np.int64],
+        windows: NDArray[np.int64],
+        cut: slice = WHOLE,
     ) -> Tensor:
-        """The same tensor."""
+        """The same tensor, cut."""
         del pool, rows, windows
-        return leads
+        return leads[..., cut]
 
 
 class OneLead:
@@ -47,10 +58,16 @@ class OneLead:
         self._lead = LEADS.index(lead)
 
     def __call__(
-        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+        self,
+        leads: Tensor,
+        pool: Pool,
+        rows: NDArray[np.int64],
+        windows: NDArray[np.int64],
+        cut: slice = WHOLE,
     ) -> Tensor:
         """Zeros but for the one lead."""
         del pool, rows, windows
+        leads = leads[..., cut]
         masked = torch.zeros_like(leads)
         masked[:, self._lead] = leads[:, self._lead]
         return masked
@@ -90,12 +107,18 @@ class RestoredLeads:
         self._stored: dict[Path, NDArray[np.float16]] = {}
 
     def __call__(
-        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
+        self,
+        leads: Tensor,
+        pool: Pool,
+        rows: NDArray[np.int64],
+        windows: NDArray[np.int64],
+        cut: slice = WHOLE,
     ) -> Tensor:
         """Restored leads, distorted before if there is a generator."""
         if self._generator is None:
-            return self._from_disk(leads, pool, rows, windows)
-        measured = leads[:, self._lead : self._lead + 1]
+            return self._from_disk(leads, pool, rows, windows)[..., cut]
+        # Cut first: what is left out need not be restored.
+        measured = leads[:, self._lead : self._lead + 1, cut]
         if self._resample:
             measured = resample_beats(measured, self._generator)
         groups = torch.from_numpy(pool.groups[rows])
