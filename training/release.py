@@ -76,9 +76,9 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
 
 
 def _taught(config: RunConfig) -> list[str]:
-    """The methods of a run and of those it started from, the first one first."""
+    """The methods of a run and of those it started from, each once, the first one first."""
     before = [] if config.start is None else _taught(load_config(config.start / CONFIG))
-    return before + ([config.method] if config.method else [])
+    return before + ([config.method] if config.method and config.method not in before else [])
 
 
 def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
