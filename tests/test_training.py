@@ -789,6 +789,17 @@ def test_only_classes_that_reach_their_precision_alarm() -> None:
     assert set(rules) == {"AF"}
 
 
+@pytest.mark.parametrize(("of_positives", "threshold"), [(0.6, 0.7), (0.95, 0.95)])
+def test_a_lucky_validation_set_does_not_lower_an_alarm(
+    of_positives: float, threshold: float
+) -> None:
+    labels = (np.arange(100)[:, None] < 30).astype(np.float32)
+    probabilities = np.where(labels > 0, of_positives, 0.05).astype(np.float32)
+    rules = alarm_rules(probabilities, labels, labels >= 0, ("AF",))
+    assert rules["AF"].threshold == pytest.approx(threshold)
+    assert rules["AF"].off_threshold == pytest.approx(threshold / 2)
+
+
 @pytest.mark.data
 def test_the_records_a_bundle_is_measured_on(data: Path) -> None:
     fold = load_ptbxl(data, [9], ("AF", "NSR"))
