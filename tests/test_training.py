@@ -368,6 +368,7 @@ def test_every_method_trains_and_is_measured(
         network="student",
         method=method,
         labelled=0.5,
+        crop=0.5,
         teachers=[str(trained / "teacher")] if method else [],
         restoration=str(trained / "restoration"),
     )

@@ -37,6 +37,7 @@ class _Side:
     labels: Tensor
     known: Tensor
     complete: Tensor
+    cut: slice
 
 
 class Classifier:
@@ -99,7 +100,8 @@ class Classifier:
         """Terms of the next batch's loss."""
         sides = [self._side(self._labelled.take())]
         if self._unlabelled is not None:
-            sides.append(self._side(self._unlabelled.take()))
+            # One pass takes both, so both are equally long.
+            sides.append(self._side(self._unlabelled.take(), sides[0].cut))
         with mixed():
             # One pass for both, so that batch normalization sees all records alike.
             features = self.network.features(torch.cat([s.inputs for s in sides]).to(device()))  # type: ignore[operator]
@@ -163,11 +165,15 @@ class Classifier:
         except TypeError as error:
             raise TrainingError(f"options of {config.method}: {error}") from error
 
-    def _side(self, rows: NDArray[np.int64]) -> _Side:
-        """Fetch a half batch, make the student's view of it, and mix both alike."""
+    def _side(self, rows: NDArray[np.int64], cut: slice | None = None) -> _Side:
+        """Fetch a half batch, make the student's view of it, and cut and mix both alike.
+
+        Without a ``cut`` it is drawn.
+        """
         windows = self._train.windows(rows, self._generator)
         real = self._train.leads(rows, windows)
-        cut = self._cut(real.shape[-1])
+        if cut is None:
+            cut = self._cut(real.shape[-1])
         inputs = self._inputs(real, self._train, rows, windows, cut)
         real = real[..., cut]
         labels, known = self._train.targets(rows)
@@ -178,7 +184,7 @@ class Classifier:
             real, inputs = mix.signals(real), mix.signals(inputs)
             labels, known = mix.labels(labels), mix.known(known)
             complete = complete & complete[mix.partner]
-        return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete)
+        return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete, cut)
 
     def _cut(self, time: int) -> slice:
         """The stretch of this half batch's records that is shown."""
