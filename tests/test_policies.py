@@ -109,15 +109,17 @@ def test_the_rules_of_a_class_can_be_tuned_for_everybody_and_for_one() -> None:
 
 
 def test_numbers_that_do_not_go_together_name_their_place() -> None:
+    bundle = find_bundle(DEFAULT)
+    n = bundle.alarm_rules["AF"]["n"]
     config = Config.model_validate(
         {
-            "patients": [{"id": "anna", "alarms": {"classes": {"AF": {"k": 9}}}}],
+            "patients": [{"id": "anna", "alarms": {"classes": {"AF": {"k": n + 1}}}}],
             "alarms": {"rules": {"classes": {"PVC": {"k": 2}}}},
         }
     )
     with pytest.raises(ConfigError) as caught:
-        build_policies(config, find_bundle(DEFAULT))
+        build_policies(config, bundle)
     assert caught.value.problems == (
         "alarms.rules.classes.PVC: there is no alarm for this class; there are some for AF",
-        "patients[0].alarms.classes.AF.k: must be from 1 to n = 7, not 9",
+        f"patients[0].alarms.classes.AF.k: must be from 1 to n = {n}, not {n + 1}",
     )
