@@ -29,18 +29,22 @@ accuracy: $(VENV)/dev  ## figures on real recordings, written to docs/accuracy.m
 bench: $(VENV)/dev  ## speed, memory, start-up and size, written to docs/performance.md
 	$(BIN)/python -m bench.performance --data $(DATA) --write docs/performance.md
 
+# Whole records once more, for the rhythm that a stretch cuts apart, at a quarter of the learning rate.
+WHOLE := --set crop=0 --set schedule.learning_rate=0.0005 --set schedule.validate_every=100
+
 bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores; goes on where it was)
 	$(BIN)/python -m training prepare $(DATA)/ptbxl100 -o runs/data/ptbxl
 	$(BIN)/python -m training prepare $(DATA)/cinc2017 -o runs/data/cinc2017
 	$(BIN)/python -m training pretrain -c examples/training/restoration.yaml -r runs/restoration-tiny
 	$(BIN)/python -m training pretrain -c examples/training/teacher.yaml -r runs/teacher
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base-cropped
-	$(BIN)/python -m training distill -c examples/training/student-whole.yaml -r runs/shipped/base
+	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
+	  --set start=runs/shipped/base-cropped --set schedule.steps=400 -r runs/shipped/base
 	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 3 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=12000 -r runs/shipped/tiny-cropped
-	$(BIN)/python -m training distill -c examples/training/student-whole.yaml --set size=tiny \
-	  --set start=runs/shipped/tiny-cropped --set schedule.steps=800 -r runs/shipped/tiny
+	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
+	  --set size=tiny --set start=runs/shipped/tiny-cropped --set schedule.steps=800 -r runs/shipped/tiny
 	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 3 --data $(DATA)
 
 clean:

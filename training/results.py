@@ -20,7 +20,7 @@ from training.networks import load_classifier
 from training.pool import Pool
 from training.run import select
 from training.stages.classifier import make_inputs, predict
-from training.stages.inputs import RestoredLeads
+from training.stages.inputs import Inputs, RestoredLeads
 
 SCORES = "scores.json"
 _BATCH = 128
@@ -95,7 +95,7 @@ def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
     return Predicted(pool, predict(net, inputs_of(config, pool), pool))
 
 
-def inputs_of(config: RunConfig, pool: Pool) -> Any:
+def inputs_of(config: RunConfig, pool: Pool) -> Inputs:
     """What the network of a run reads, without noise."""
     restores = config.restores or (config.method is not None and methods()[config.method].restores)
     return make_inputs(config, pool, None, restores=restores)

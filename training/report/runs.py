@@ -20,6 +20,7 @@ from training.report.figures import Heat, class_auc, curves, heat_strips, strips
 from training.report.page import Cell, Column, Picture, Section, Table
 from training.results import SCORES, inputs_of
 from training.run import select
+from training.stages.inputs import WHOLE, Batch
 
 _DRAWN = 7
 _FEATURES = 1000
@@ -97,9 +98,9 @@ def _looks(run: Path) -> list[Picture]:
     rows = np.flatnonzero(pool.complete)[:_FEATURES]
     windows = pool.windows(rows)
     real = pool.leads(rows, windows)
-    restored = inputs_of(config, pool)(real, pool, rows, windows)
+    restored = inputs_of(config, pool)(real, Batch(pool, rows, windows, WHOLE))
     with torch.inference_mode():
-        features = torch.cat([net.features(x) for x in restored.split(128)])  # type: ignore[operator]
+        features = torch.cat([net.features(x) for x in torch.split(restored, 128)])  # type: ignore[operator]
     common = int(pool.labels[rows].sum(axis=0).argmax())
     # The record and the class that the network is surest of, the commonest class aside.
     with torch.inference_mode():

@@ -18,7 +18,7 @@ from training.losses import Distillation, Outputs, Shape, Targets, methods
 from training.mixing import region_mix
 from training.networks import classifier, start_from, width_of
 from training.pool import Pool, Shuffle
-from training.stages.inputs import WHOLE, AllLeads, Inputs, OneLead, RestoredLeads
+from training.stages.inputs import WHOLE, AllLeads, Batch, Inputs, OneLead, RestoredLeads
 from training.teaching import Teacher
 
 _BATCH = 128
@@ -31,13 +31,12 @@ _CROP = 256
 class _Side:
     """One half of a step's batch, labelled or unlabelled, after mixing."""
 
-    rows: NDArray[np.int64]
+    batch: Batch
     inputs: Tensor
     real: Tensor
     labels: Tensor
     known: Tensor
     complete: Tensor
-    cut: slice
 
 
 class Classifier:
@@ -101,7 +100,7 @@ class Classifier:
         sides = [self._side(self._labelled.take())]
         if self._unlabelled is not None:
             # One pass takes both, so both are equally long.
-            sides.append(self._side(self._unlabelled.take(), sides[0].cut))
+            sides.append(self._side(self._unlabelled.take(), sides[0].batch.cut))
         with mixed():
             # One pass for both, so that batch normalization sees all records alike.
             features = self.network.features(torch.cat([s.inputs for s in sides]).to(device()))  # type: ignore[operator]
@@ -172,10 +171,9 @@ class Classifier:
         """
         windows = self._train.windows(rows, self._generator)
         real = self._train.leads(rows, windows)
-        if cut is None:
-            cut = self._cut(real.shape[-1])
-        inputs = self._inputs(real, self._train, rows, windows, cut)
-        real = real[..., cut]
+        batch = Batch(self._train, rows, windows, cut or self._cut(real.shape[-1]))
+        inputs = self._inputs(real, batch)
+        real = real[..., batch.cut]
         labels, known = self._train.targets(rows)
         complete = torch.from_numpy(self._train.complete[rows])
         if self._happens(self._share_mixed):
@@ -184,7 +182,7 @@ class Classifier:
             real, inputs = mix.signals(real), mix.signals(inputs)
             labels, known = mix.labels(labels), mix.known(known)
             complete = complete & complete[mix.partner]
-        return _Side(rows, inputs, real, labels.to(device()), known.to(device()), complete, cut)
+        return _Side(batch, inputs, real, labels.to(device()), known.to(device()), complete)
 
     def _cut(self, time: int) -> slice:
         """The stretch of this half batch's records that is shown."""
@@ -207,7 +205,7 @@ class Classifier:
         if not use.any():
             return ours.logits.sum() * 0
         if self._said is not None:
-            rows = torch.from_numpy(side.rows)[use]
+            rows = torch.from_numpy(side.batch.rows)[use]
             theirs = Outputs(
                 self._said.logits[rows].to(device()), self._said.features[rows].to(device())
             )
@@ -217,7 +215,7 @@ class Classifier:
         targets = Targets(
             side.labels[use],
             side.known[use] * self._teacher.knows,
-            torch.from_numpy(side.rows).to(device())[use],
+            torch.from_numpy(side.batch.rows).to(device())[use],
         )
         result: Tensor = self._method(
             Outputs(ours.logits[use], ours.features[use]), theirs, targets
@@ -266,7 +264,7 @@ def predict(
         windows = pool.windows(rows)
     parts = []
     for at in np.array_split(np.arange(len(rows)), max(1, len(rows) // _BATCH)):
-        leads = inputs(pool.leads(rows[at], windows[at]), pool, rows[at], windows[at])
+        leads = inputs(pool.leads(rows[at], windows[at]), Batch(pool, rows[at], windows[at], WHOLE))
         with torch.inference_mode(), mixed():
             parts.append(network(leads.to(device())).float().cpu().numpy())
     return np.concatenate(parts)

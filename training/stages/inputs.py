@@ -1,6 +1,7 @@
 """What a classifier reads of a record: all leads, one lead and zeros, or restored leads."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,34 +22,36 @@ WHOLE = slice(None)
 _BATCH = 256
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Which stretch of which records is read.
+
+    Attributes:
+        pool: that the records are of.
+        rows: of the pool, [batch].
+        windows: one of each record, [batch].
+        cut: the samples of a window that are shown, the same of all.
+    """
+
+    pool: Pool
+    rows: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    cut: slice
+
+
 class Inputs(Protocol):
     """From real leads to what the network is given."""
 
-    def __call__(
-        self,
-        leads: Tensor,
-        pool: Pool,
-        rows: NDArray[np.int64],
-        windows: NDArray[np.int64],
-        cut: slice = WHOLE,
-    ) -> Tensor:
-        """[batch, 12, time of ``cut``] from the real leads [batch, 12, time] of these rows."""
+    def __call__(self, leads: Tensor, batch: Batch) -> Tensor:
+        """[batch, 12, time of the cut] from the real leads [batch, 12, time], which are uncut."""
 
 
 class AllLeads:
     """The teacher's: as they are."""
 
-    def __call__(
-        self,
-        leads: Tensor,
-        pool: Pool,
-        rows: NDArray[np.int64],
-        windows: NDArray[np.int64],
-        cut: slice = WHOLE,
-    ) -> Tensor:
+    def __call__(self, leads: Tensor, batch: Batch) -> Tensor:
         """The same tensor, cut."""
-        del pool, rows, windows
-        return leads[..., cut]
+        return leads[..., batch.cut]
 
 
 class OneLead:
@@ -57,17 +60,9 @@ class OneLead:
     def __init__(self, lead: str) -> None:
         self._lead = LEADS.index(lead)
 
-    def __call__(
-        self,
-        leads: Tensor,
-        pool: Pool,
-        rows: NDArray[np.int64],
-        windows: NDArray[np.int64],
-        cut: slice = WHOLE,
-    ) -> Tensor:
+    def __call__(self, leads: Tensor, batch: Batch) -> Tensor:
         """Zeros but for the one lead."""
-        del pool, rows, windows
-        leads = leads[..., cut]
+        leads = leads[..., batch.cut]
         masked = torch.zeros_like(leads)
         masked[:, self._lead] = leads[:, self._lead]
         return masked
@@ -106,22 +101,15 @@ class RestoredLeads:
         self.network: RestorationNet = load_restoration(run)
         self._stored: dict[Path, NDArray[np.float16]] = {}
 
-    def __call__(
-        self,
-        leads: Tensor,
-        pool: Pool,
-        rows: NDArray[np.int64],
-        windows: NDArray[np.int64],
-        cut: slice = WHOLE,
-    ) -> Tensor:
+    def __call__(self, leads: Tensor, batch: Batch) -> Tensor:
         """Restored leads, distorted before if there is a generator."""
         if self._generator is None:
-            return self._from_disk(leads, pool, rows, windows)[..., cut]
+            return self._from_disk(leads, batch)[..., batch.cut]
         # Cut first: what is left out need not be restored.
-        measured = leads[:, self._lead : self._lead + 1, cut]
+        measured = leads[:, self._lead : self._lead + 1, batch.cut]
         if self._resample:
             measured = resample_beats(measured, self._generator)
-        groups = torch.from_numpy(pool.groups[rows])
+        groups = torch.from_numpy(batch.pool.groups[batch.rows])
         turned = torch.isin(groups, torch.tensor(sorted(self._flip), dtype=groups.dtype))
         measured = augment(measured, self._generator, flip=turned)
         return self.restore(measured)
@@ -135,12 +123,11 @@ class RestoredLeads:
         restored[:, self._lead] = measured[:, 0]
         return restored
 
-    def _from_disk(
-        self, leads: Tensor, pool: Pool, rows: NDArray[np.int64], windows: NDArray[np.int64]
-    ) -> Tensor:
+    def _from_disk(self, leads: Tensor, batch: Batch) -> Tensor:
         out = torch.empty_like(leads)
+        pool, windows = batch.pool, batch.windows
         for at, part in enumerate(pool.parts):
-            here = np.flatnonzero(pool.groups[rows] == at)
+            here = np.flatnonzero(pool.groups[batch.rows] == at)
             if len(here):
                 order = here[np.argsort(windows[here])]
                 stored = self._restored(part.cache.path, pool, at)
