@@ -356,6 +356,42 @@ def test_some_batches_are_stretches_of_whole_records(
     assert len(firsts) > 3
 
 
+def test_of_an_unmixed_stretch_the_teacher_says_what_it_says_of_the_whole(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.stages import classifier
+
+    config = load_config(
+        write_yaml(
+            tmp_path / "s.yaml",
+            toy,
+            network="student",
+            method="liteheart-1",
+            mix=0.5,
+            crop=0.5,
+            teachers=[str(trained / "teacher")],
+            restoration=str(trained / "restoration"),
+        )
+    )
+    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
+    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
+    assert task._teacher is not None
+    heard: list[Outputs] = []
+    monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
+    whole = task._teacher.of_all(pool)
+    mixed = []
+    for _ in range(30):
+        side = task._side(task._labelled.take())
+        n = len(side.batch.rows)
+        task._distil(side, Outputs(torch.zeros(n, 2), torch.zeros(n, 1)))
+        use = side.complete
+        seen = task._teacher(side.real[use]) if side.is_mixed else None
+        expected = seen.logits if seen else whole.logits[torch.from_numpy(side.batch.rows)[use]]
+        torch.testing.assert_close(heard[-1].logits, expected)
+        mixed.append(side.is_mixed)
+    assert 5 <= mixed.count(True) <= 25
+
+
 @pytest.mark.parametrize("method", [None, *methods()])
 def test_every_method_trains_and_is_measured(
     method: str | None, toy: Path, trained: Path, tmp_path: Path
@@ -584,7 +620,7 @@ def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path
     assert "liteheart-1" in text
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", range(1, 10))
 def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> None:
     done: set[Path] = set()
     wanted = steps(number, tmp_path, tmp_path / "cache", [1, 2])
@@ -597,9 +633,26 @@ def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> 
         done.add(tmp_path / step.run)
 
 
-def test_there_is_no_table_9(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="table 9: expected one of 1, 2, 3, 4, 5, 6, 7, 8"):
-        steps(9, tmp_path, tmp_path, [1])
+def test_there_is_no_table_10(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="table 10: expected one of 1, 2, 3, 4, 5, 6, 7, 8, 9"):
+        steps(10, tmp_path, tmp_path, [1])
+
+
+def test_each_method_of_a_table_learns_alike(tmp_path: Path) -> None:
+    for number in (1, 2, 9):
+        students = [
+            s.config
+            for s in steps(number, tmp_path, tmp_path, [1])
+            if s.config.network == "student"
+        ]
+        own = {"method": None, "teachers": [], "restoration": None, "mix": None}
+        assert len(students) == 13 + (number == 9)
+        assert len({str(config.model_copy(update=own)) for config in students}) == 1
+        assert {str(config.teachers) for config in students if config.method} == {
+            str(
+                [tmp_path / ("crops-10" if number == 9 else f"labels-{10 // number}") / "teacher-1"]
+            )
+        }
 
 
 def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:

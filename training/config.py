@@ -64,8 +64,12 @@ class RunConfig(_Strict):
     restores: bool = Field(
         False, description="the student reads restored leads though its method does not ask for it"
     )
-    mix: float = Field(
-        0, ge=0, le=1, description="share of the batches whose regions are mixed (CutMix)"
+    mix: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the batches whose regions are mixed (CutMix); left out, all if the "
+        "method mixes, else none",
     )
     crop: float = Field(
         0, ge=0, le=1, description="share of the batches cut to 2.56 s of each record, at random"

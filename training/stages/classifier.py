@@ -37,6 +37,7 @@ class _Side:
     labels: Tensor
     known: Tensor
     complete: Tensor
+    is_mixed: bool
 
 
 class Classifier:
@@ -75,15 +76,19 @@ class Classifier:
             if self._method is not None and self._method.unlabelled and len(rest)
             else None
         )
-        self._share_mixed = 1.0 if self._method is not None and self._method.mixes else config.mix
+        self._share_mixed = (
+            float(self._method is not None and self._method.mixes)
+            if config.mix is None
+            else config.mix
+        )
         restores = config.restores or (self._method is not None and self._method.restores)
         self._inputs = make_inputs(config, train, self._generator, restores=restores)
         self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
         # An unmixed record is the same whenever it comes, so the teacher need see it only once; of
-        # a stretch it says what it says of the whole.
+        # a stretch it says what it says of the whole, which it sees better than the stretch.
         self._said = (
             self._teacher.of_all(train)
-            if self._teacher is not None and not self._share_mixed
+            if self._teacher is not None and self._share_mixed < 1
             else None
         )
 
@@ -176,13 +181,16 @@ class Classifier:
         real = real[..., batch.cut]
         labels, known = self._train.targets(rows)
         complete = torch.from_numpy(self._train.complete[rows])
-        if self._happens(self._share_mixed):
+        is_mixed = self._happens(self._share_mixed)
+        if is_mixed:
             groups = torch.from_numpy(self._train.groups[rows])
             mix = region_mix(groups, len(LEADS), real.shape[-1], self._generator)
             real, inputs = mix.signals(real), mix.signals(inputs)
             labels, known = mix.labels(labels), mix.known(known)
             complete = complete & complete[mix.partner]
-        return _Side(batch, inputs, real, labels.to(device()), known.to(device()), complete)
+        return _Side(
+            batch, inputs, real, labels.to(device()), known.to(device()), complete, is_mixed
+        )
 
     def _cut(self, time: int) -> slice:
         """The stretch of this half batch's records that is shown."""
@@ -204,7 +212,7 @@ class Classifier:
         use = side.complete
         if not use.any():
             return ours.logits.sum() * 0
-        if self._said is not None:
+        if self._said is not None and not side.is_mixed:
             rows = torch.from_numpy(side.batch.rows)[use]
             theirs = Outputs(
                 self._said.logits[rows].to(device()), self._said.features[rows].to(device())
