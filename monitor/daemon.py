@@ -1,7 +1,8 @@
 """The daemon: chunks from every source, through the pipeline, to stored results and alarms."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections import Counter as Counts
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -124,12 +125,13 @@ class Daemon:
         self._storing: set[asyncio.Task[bool]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._pauses: dict[Stream, PauseWatch] = {}
+        self._left: Counts[Stream] = Counts()
 
     async def run(
         self,
         stop: asyncio.Event,
         *,
-        backlog: Iterable[Chunk | RrIntervals] = (),
+        backlog: Sequence[Chunk | RrIntervals] = (),
         last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Run until every source has ended or ``stop`` is set; then finish what is in flight.
@@ -137,7 +139,7 @@ class Daemon:
         Args:
             stop: ends the run.
             backlog: chunks that an earlier run stored but whose windows it did not; they are
-                analysed first.
+                analysed first. What ``stop`` cuts off of it is left to the next run.
             last: awaited when all is analysed, while the writer still writes.
         """
         analysis = asyncio.create_task(self._analyze())
@@ -164,24 +166,32 @@ class Daemon:
             await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
-    async def _feed(self, backlog: Iterable[Chunk | RrIntervals]) -> None:
+    async def _feed(self, backlog: Sequence[Chunk | RrIntervals]) -> None:
         """Cut what an earlier run left, then take in all sources until they end."""
+        self._left.update(chunk.stream for chunk in backlog)
         for chunk in backlog:
             try:
                 await self._whole(self._cut(chunk))
             except Exception:  # noqa: BLE001 - or every start would end at this chunk
                 _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
+            self._left[chunk.stream] -= 1
         await asyncio.gather(*(self._pump(source) for source in self._sources))
 
     async def _finish(self) -> None:
-        """Analyse and store all windows that still wait, those at the ends of runs included."""
+        """Analyse and store all windows that still wait, those at the ends of runs included.
+
+        A stream whose backlog was cut off has not ended there: a window cut short would stand in
+        the place of the one that the next run cuts.
+        """
         await asyncio.gather(*self._taking, return_exceptions=True)
-        for ring in self._rings.values():
-            for window in ring.finish():
-                await self._windows.put(window)
-        for rr_ring in self._rr_rings.values():
-            for rr_window in rr_ring.finish():
-                await self._judge(rr_window)
+        for stream, ring in self._rings.items():
+            if not self._left[stream]:
+                for window in ring.finish():
+                    await self._windows.put(window)
+        for stream, rr_ring in self._rr_rings.items():
+            if not self._left[stream]:
+                for rr_window in rr_ring.finish():
+                    await self._judge(rr_window)
         await self._windows.join()
 
     async def _pump(self, source: Source) -> None:

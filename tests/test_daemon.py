@@ -604,6 +604,28 @@ async def test_a_stop_while_a_backlog_is_read_loses_none_of_it(
     assert uncovered(segments(url), windows(url)) == []
 
 
+async def test_a_stop_while_a_backlog_is_read_stores_no_window_cut_short(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stand in the place of the one that is due, which begins where it begins."""
+    await run(watch(url, Told(seconds(*range(15)))))
+    await leave_behind(url, seconds(*range(15, 18)))
+    stop = asyncio.Event()
+    add = Ring.add
+
+    def stops(ring: Ring, chunk: Chunk) -> Any:
+        if chunk.start_ns >= T0 + 11 * S:
+            stop.set()
+        return add(ring, chunk)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ring, "add", stops)
+        await run(watch(url), stop, backlog=backlog_of(url, 19))
+    assert starts(windows(url)) == [0, 5]
+    await run(watch(url), backlog=backlog_of(url, 19))
+    assert uncovered(segments(url), windows(url)) == []
+
+
 async def test_a_chunk_that_breaks_the_ring_does_not_break_every_start(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
