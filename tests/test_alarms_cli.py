@@ -304,7 +304,7 @@ def test_what_is_asked_of_nobody_is_done_at_the_next_start(
 
 
 def test_a_snooze_ends(leadone: Leadone, path: Path, daemon: Program) -> None:
-    done = leadone("alarms", "snooze", "aaaa", "--for", "2s", "--by", "me", "-c", path)
+    done = leadone("alarms", "snooze", "aaaa", "--for", "5s", "--by", "me", "-c", path)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("snoozed until ")
     (row,) = (r for r in leadone("alarms", "list", "-c", path, "--json").rows if r["id"] == AF)
