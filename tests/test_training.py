@@ -40,6 +40,7 @@ from training.pool import Pool, Shuffle  # noqa: E402
 from training.release import assemble  # noqa: E402
 from training.resampling import r_peaks, resample_beats  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
+from training.stages.classifier import Classifier  # noqa: E402
 from training.stages.masked import withheld  # noqa: E402
 from training.tables import steps  # noqa: E402
 
@@ -294,6 +295,13 @@ def test_leads_are_restored_from_data_without_a_label(toy: Path, tmp_path: Path)
     assert (tmp_path / "run/best.pt").exists()
 
 
+def _task(folder: Path, toy: Path, **fields: object) -> tuple[Classifier, Pool]:
+    """A classifier's task over all records, every label known, and its records."""
+    config = load_config(write_yaml(folder / "c.yaml", toy, **fields))
+    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
+    return Classifier(config, pool, pool, np.ones(len(pool), bool)), pool
+
+
 @pytest.mark.parametrize(("share", "fewest", "most"), [(0, 0, 0), (0.5, 5, 25), (1, 30, 30)])
 def test_the_share_of_batches_that_are_mixed(
     share: float,
@@ -309,9 +317,7 @@ def test_the_share_of_batches_that_are_mixed(
     monkeypatch.setattr(
         classifier, "region_mix", lambda *given: mixed.append(1) or region_mix(*given)
     )
-    config = load_config(write_yaml(tmp_path / "t.yaml", toy, network="teacher", mix=share))
-    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
-    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
+    task, _ = _task(tmp_path, toy, network="teacher", mix=share)
     for _ in range(30):
         task._side(task._labelled.take())
     assert fewest <= len(mixed) <= most
@@ -321,20 +327,14 @@ def test_the_share_of_batches_that_are_mixed(
 def test_some_batches_are_stretches_of_whole_records(
     reads: dict[str, bool], toy: Path, trained: Path, tmp_path: Path
 ) -> None:
-    from training.stages import classifier
-
-    config = load_config(
-        write_yaml(
-            tmp_path / "s.yaml",
-            toy,
-            network="student",
-            crop=0.5,
-            restoration=str(trained / "restoration"),
-            **reads,
-        )
+    task, pool = _task(
+        tmp_path,
+        toy,
+        network="student",
+        crop=0.5,
+        restoration=str(trained / "restoration"),
+        **reads,
     )
-    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
-    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
     lengths = []
     firsts = set()
     for _ in range(30):
@@ -359,22 +359,16 @@ def test_some_batches_are_stretches_of_whole_records(
 def test_of_an_unmixed_stretch_the_teacher_says_what_it_says_of_the_whole(
     toy: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.stages import classifier
-
-    config = load_config(
-        write_yaml(
-            tmp_path / "s.yaml",
-            toy,
-            network="student",
-            method="liteheart-1",
-            mix=0.5,
-            crop=0.5,
-            teachers=[str(trained / "teacher")],
-            restoration=str(trained / "restoration"),
-        )
+    task, pool = _task(
+        tmp_path,
+        toy,
+        network="student",
+        method="liteheart-1",
+        mix=0.5,
+        crop=0.5,
+        teachers=[str(trained / "teacher")],
+        restoration=str(trained / "restoration"),
     )
-    pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
-    task = classifier.Classifier(config, pool, pool, np.ones(len(pool), bool))
     assert task._teacher is not None
     heard: list[Outputs] = []
     monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
@@ -638,21 +632,19 @@ def test_there_is_no_table_10(tmp_path: Path) -> None:
         steps(10, tmp_path, tmp_path, [1])
 
 
-def test_each_method_of_a_table_learns_alike(tmp_path: Path) -> None:
-    for number in (1, 2, 9):
-        students = [
-            s.config
-            for s in steps(number, tmp_path, tmp_path, [1])
-            if s.config.network == "student"
-        ]
-        own = {"method": None, "teachers": [], "restoration": None, "mix": None}
-        assert len(students) == 13 + (number == 9)
-        assert len({str(config.model_copy(update=own)) for config in students}) == 1
-        assert {str(config.teachers) for config in students if config.method} == {
-            str(
-                [tmp_path / ("crops-10" if number == 9 else f"labels-{10 // number}") / "teacher-1"]
-            )
-        }
+@pytest.mark.parametrize(
+    ("number", "folder", "many"), [(1, "labels-10", 13), (2, "labels-5", 13), (9, "crops-10", 14)]
+)
+def test_each_method_of_a_table_learns_alike(
+    number: int, folder: str, many: int, tmp_path: Path
+) -> None:
+    made = [s.config for s in steps(number, tmp_path, tmp_path, [1])]
+    students = [config for config in made if config.network == "student"]
+    assert len(students) == many
+    own = {"method": None, "teachers": [], "restoration": None, "mix": None}
+    assert len({str(config.model_copy(update=own)) for config in students}) == 1
+    taught = [config.teachers for config in students if config.method]
+    assert taught == [[tmp_path / folder / "teacher-1"]] * (many - 1)
 
 
 def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:

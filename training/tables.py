@@ -32,32 +32,37 @@ class Recipe:
     """How teacher and students of a table with few labels learn.
 
     Attributes:
-        name: the folder of the runs, before the share of labels.
+        name: the folder of the runs.
+        labelled: share of the records whose labels are used.
         teacher: keys of the teacher's configuration.
         student: keys of each student's.
     """
 
     name: str
+    labelled: float
     teacher: dict[str, Any]
     student: dict[str, Any]
 
 
-def _usual(steps: int) -> Recipe:
-    """Tables 1 and 2: whole records, tokens as far apart as the paper's in samples."""
+def _whole(name: str, labelled: float, steps: int) -> Recipe:
+    """Whole records, tokens as far apart as the paper's in samples."""
     schedule = {**_FEW, "steps": steps}
     return Recipe(
-        "labels",
+        name,
+        labelled,
         {"size": "teacher-256", "mix": 1, "schedule": {**schedule, "learning_rate": 1e-3}},
         {"schedule": schedule},
     )
 
 
+_TEN_PERCENT = _whole("labels-10", 0.1, 500)
+_FIVE_PERCENT = _whole("labels-5", 0.05, 400)
 _STRETCHES: dict[str, Any] = {
     "strides": (2, 2, 4),
     "crop": 0.75,
     "schedule": {"batch": 64, "steps": 700, "validate_every": 100},
 }
-_CROPS = Recipe("crops", {"size": "base", "mix": 0.5, **_STRETCHES}, _STRETCHES)
+_CROPS = Recipe("crops-10", 0.1, {"size": "base", "mix": 0.5, **_STRETCHES}, _STRETCHES)
 UNMIXED = "liteheart, unmixed"
 
 
@@ -88,11 +93,11 @@ def steps(number: int, runs: Path, cache: Path, seeds: Sequence[int]) -> list[St
         TrainingError: if there is no such table.
     """
     made: dict[int, Callable[[], Iterator[Step]]] = {
-        1: lambda: few_labels(runs, cache, 0.1, seeds, _usual(500)),
-        2: lambda: few_labels(runs, cache, 0.05, seeds, _usual(400)),
+        1: lambda: few_labels(runs, cache, seeds, _TEN_PERCENT),
+        2: lambda: few_labels(runs, cache, seeds, _FIVE_PERCENT),
         3: lambda: all_labels(runs, cache, seeds),
         4: lambda: sizes(runs, cache, seeds),
-        5: lambda: few_labels(runs, cache, 0.1, seeds, _usual(500)),
+        5: lambda: few_labels(runs, cache, seeds, _TEN_PERCENT),
         6: lambda: each_lead(cache, seeds),
         7: lambda: recipes(runs, cache, seeds),
         8: lambda: pre_training(runs, cache, seeds),
@@ -153,13 +158,11 @@ def restoration(cache: Path) -> Step:
     return Step("restoration-tiny", "restoration", 1, config)
 
 
-def few_labels(
-    runs: Path, cache: Path, labelled: float, seeds: Sequence[int], recipe: Recipe
-) -> Iterator[Step]:
+def few_labels(runs: Path, cache: Path, seeds: Sequence[int], recipe: Recipe) -> Iterator[Step]:
     """Tables 1 and 2, and most of 9: every method on a part of the labels, lead I."""
-    name = f"{recipe.name}-{labelled * 100:g}"
+    name = recipe.name
     for seed in seeds:
-        common = {"classes": "paper", "labelled": labelled, "seed": seed}
+        common = {"classes": "paper", "labelled": recipe.labelled, "seed": seed}
         teacher = f"{name}/teacher-{seed}"
         yield Step(
             teacher,
@@ -190,7 +193,7 @@ def crops(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
 
     Both keep a network from learning records by heart, and a mixed stretch has little left to read.
     """
-    for step in few_labels(runs, cache, 0.1, seeds, _CROPS):
+    for step in few_labels(runs, cache, seeds, _CROPS):
         yield step
         if step.label == "liteheart":
             config = step.config.model_copy(update={"mix": 0.0})
@@ -239,7 +242,7 @@ def all_labels_teacher(cache: Path) -> Step:
 
 def sizes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
     """Table 4: LiteHeart's student at three sizes, 10 % labels, the teachers of table 1."""
-    for step in few_labels(runs, cache, 0.1, seeds, _usual(500)):
+    for step in few_labels(runs, cache, seeds, _TEN_PERCENT):
         if step.label.startswith("teacher"):
             yield step
         elif step.label == "liteheart":
@@ -314,7 +317,7 @@ def pre_training(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step
         ),
     )
     change: dict[str, Any]
-    for step in few_labels(runs, cache, 0.1, seeds, _usual(500)):
+    for step in few_labels(runs, cache, seeds, _TEN_PERCENT):
         teacher = f"labels-10/teacher-masked-{step.seed}"
         if step.config.network == "teacher":
             name, change = teacher, {"start": runs / masked}

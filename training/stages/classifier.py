@@ -76,11 +76,8 @@ class Classifier:
             if self._method is not None and self._method.unlabelled and len(rest)
             else None
         )
-        self._share_mixed = (
-            float(self._method is not None and self._method.mixes)
-            if config.mix is None
-            else config.mix
-        )
+        mixes = self._method is not None and self._method.mixes
+        self._share_mixed = float(mixes) if config.mix is None else config.mix
         restores = config.restores or (self._method is not None and self._method.restores)
         self._inputs = make_inputs(config, train, self._generator, restores=restores)
         self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
