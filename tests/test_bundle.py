@@ -44,7 +44,10 @@ def test_says_how_good_it_is_and_on_what(bundle: Bundle) -> None:
     metrics = bundle.manifest.metrics
     assert metrics["ptbxl_fold9_lead_one"]["macro_auc"] >= 0.84
     assert metrics["cinc2017_af_against_rest"]["auc"] >= 0.95
-    assert {d["licence"] for d in bundle.manifest.data} == {"CC BY 4.0", "ODC-By 1.0"}
+    assert {d["name"] for d in bundle.manifest.data} == {"PTB-XL", "Challenge 2017"}
+    assert all(
+        "PhysioNet" in d["licence"] and "to train" in d["used"] for d in bundle.manifest.data
+    )
     card = (bundle.path / "README.md").read_text(encoding="utf-8")
     for said in ("Not a medical device", "What it cannot see", "False alarms"):
         assert said in card

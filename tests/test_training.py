@@ -23,7 +23,7 @@ from training.__main__ import main  # noqa: E402
 from training.augment import augment, zscore  # noqa: E402
 from training.calibrate import at_precision, best_f_beta, platt  # noqa: E402
 from training.classes import resolve  # noqa: E402
-from training.config import load_config, parse_config  # noqa: E402
+from training.config import load_config, parse_config, save_config  # noqa: E402
 from training.data import load_cinc2017, load_ptbxl  # noqa: E402
 from training.datasets.cache import Cache  # noqa: E402
 from training.datasets.prepare import prepare  # noqa: E402
@@ -37,6 +37,7 @@ from training.losses.liteheart import Discriminator, LiteHeartOne  # noqa: E402
 from training.mixing import region_mix  # noqa: E402
 from training.policy import alarm_rules  # noqa: E402
 from training.pool import Pool, Shuffle  # noqa: E402
+from training.provenance import data_of, methods_of  # noqa: E402
 from training.release import assemble  # noqa: E402
 from training.resampling import r_peaks, resample_beats  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
@@ -719,6 +720,14 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
         version="0",
         sizes={"restoration": "tiny", "student": "tiny"},
         method="liteheart",
+        data=data_of(tmp_path / "run"),
+    )
+    assert bundle.manifest.data == (
+        {
+            "name": "toy",
+            "licence": "none",
+            "used": "folds 1-3 to train, fold 4 to stop and calibrate",
+        },
     )
     assert bundle.manifest.strides == (2, 2, 4)
     assert bundle.alarm_rules == {"AF": rule.model_dump()}
@@ -726,6 +735,40 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
     with torch.inference_mode():
         expected = system(torch.from_numpy(inputs[:, None]))[2].numpy()
     assert np.abs(Runtime(bundle).infer(inputs).probabilities - expected).max() < 1e-4
+
+
+def test_a_bundle_names_all_data_that_any_of_its_runs_learnt_from(tmp_path: Path) -> None:
+    def saved(name: str, made: list[tuple[str, str]], **fields: object) -> Path:
+        run = tmp_path / name
+        run.mkdir()
+        listed = [{"name": n, "fingerprint": f, "licence": f"{n}'s"} for n, f in made]
+        save_config(parse_config({"network": "student", **fields}, name), run, {"data": listed})
+        return run
+
+    def seen(cache: str, *folds: list[int] | None) -> dict[str, object]:
+        return {"cache": cache, "train": folds[0], "validation": folds[1]}
+
+    teacher = saved("teacher", [("a", "1")], data=[seen("a", [1, 2, 5], [3]), seen("b", [], [1])])
+    restoration = saved("restoration", [("c", "2")], data=[seen("c", None, [])])
+    start = saved(
+        "start", [("a", "1")], data=[seen("a", [1], [4])], method="kd", teachers=[teacher]
+    )
+    run = saved(
+        "run",
+        [("a", "1"), ("a", "1")],
+        data=[seen("a", [1, 2], [3]), seen("a", [1], [])],
+        start=start,
+        restoration=restoration,
+    )
+    assert methods_of(load_config(run / "run.yaml")) == ["kd"]
+    assert data_of(run) == [
+        {
+            "name": "a",
+            "licence": "a's",
+            "used": "folds 1-2, 5 to train, folds 3-4 to stop and calibrate",
+        },
+        {"name": "c", "licence": "c's", "used": "all records to train"},
+    ]
 
 
 # --- Augmentation, calibration ------------------------------------------------------------------

@@ -39,7 +39,7 @@ def model_card(manifest: Manifest) -> str:
         if auc < _BLIND
     )
     few = ", ".join(c for c, n in ptbxl["positives"].items() if n < _FEW)
-    data = "\n".join(f"- {d['name']} ({d['source']}; {d['licence']})" for d in manifest.data)
+    data = "\n".join(f"- {d['licence']}: {d['used']}" for d in manifest.data)
     networks = ", ".join(f"{role} {size}" for role, size in manifest.networks.items())
     return f"""# {manifest.name} {manifest.version}
 

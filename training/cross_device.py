@@ -10,9 +10,9 @@ from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.networks import load_classifier
 from training.pool import Pool
-from training.results import Predicted, inputs_of, scored, write_scores
+from training.results import Predicted, scored, write_scores
 from training.run import select
-from training.stages.classifier import predict
+from training.stages.classifier import make_inputs, predict
 
 
 def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, Any]:
@@ -44,12 +44,12 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     windows = np.concatenate(
         [np.arange(f, f + n) for f, n in zip(part.first, part.count, strict=True)]
     )
-    each = predict(net, inputs_of(config, other), other, rows=rows, windows=windows)
+    each = predict(net, make_inputs(config, other, None), other, rows=rows, windows=windows)
     totals = np.zeros((len(other), len(classes)), dtype=np.float32)
     np.add.at(totals, rows, each)
     totals /= part.count[:, None]
     scores = scored(
-        Predicted(own, predict(net, inputs_of(config, own), own)[:, shared]),
+        Predicted(own, predict(net, make_inputs(config, own, None), own)[:, shared]),
         Predicted(other, totals[:, shared]),
     )
     result = {"figures": scores.figures(), **scores.to_dict()}

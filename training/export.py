@@ -20,19 +20,6 @@ from training.config import commit
 from training.data import LENGTH, RATE
 from training.optimize import optimized, unceil_pools
 
-DATA = (
-    {
-        "name": "PTB-XL 1.0.3, folds 1-8 (fold 9 to stop and calibrate)",
-        "source": "Wagner et al. 2020, PhysioNet",
-        "licence": "CC BY 4.0",
-    },
-    {
-        "name": "PhysioNet/CinC Challenge 2017, 70 % of the records",
-        "source": "Clifford et al. 2017, PhysioNet",
-        "licence": "ODC-By 1.0",
-    },
-)
-
 
 def export_graph(system: LeadOneSystem, path: Path) -> None:
     """Write the system as one ONNX graph with a free batch axis."""
@@ -66,9 +53,22 @@ def write_bundle(
     *,
     version: str,
     sizes: dict[str, str],
-    method: str | None = None,
+    method: str | None,
+    data: list[dict[str, str]],
 ) -> Bundle:
-    """Write everything but the metrics, which are measured on what was written."""
+    """Write everything but the metrics, which are measured on what was written.
+
+    Args:
+        folder: named like the bundle.
+        system: the networks, with their calibration.
+        classes: abbreviations, in the order of the outputs.
+        thresholds: calibrated probabilities [classes] from which a window is positive.
+        alarms: rules by class.
+        version: of the bundle.
+        sizes: of the networks, ``restoration`` and ``student``.
+        method: what the student was distilled by, None if by labels alone.
+        data: what was trained on, as ``provenance.data_of`` says it.
+    """
     made_by = commit()  # before a bundle that is kept with the code differs from it
     folder.mkdir(parents=True, exist_ok=True)
     export_graph(system, folder / GRAPH)
@@ -92,7 +92,7 @@ def write_bundle(
             for i, (c, t) in enumerate(zip(classes, thresholds, strict=True))
         ],
         "metrics": {},
-        "data": list(DATA),
+        "data": data,
         "commit": made_by,
         "graph_sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
     }

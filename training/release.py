@@ -13,13 +13,14 @@ from models.classifier import SIZES
 from models.runtime import Runtime
 from models.system import LeadOneSystem
 from training.calibrate import best_f_beta, platt
-from training.config import CONFIG, RunConfig, load_config
+from training.config import CONFIG, load_config
 from training.errors import TrainingError
 from training.evaluate import metrics
 from training.export import write_bundle, write_metrics
 from training.networks import load_classifier, load_restoration
 from training.policy import alarm_rules
 from training.pool import Pool
+from training.provenance import data_of, methods_of
 from training.run import select
 
 _BATCH = 128
@@ -68,17 +69,12 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
             "restoration": load_config(config.restoration / CONFIG).size,
             "student": config.size,
         },
-        method=", then ".join(_taught(config)) or None,
+        method=", then ".join(methods_of(config)) or None,
+        data=data_of(run),
     )
     write_metrics(bundle, metrics(Runtime(bundle), data))
     _log.info("bundle written", path=str(bundle.path))
     return bundle
-
-
-def _taught(config: RunConfig) -> list[str]:
-    """The methods of a run and of those it started from, each once, the first one first."""
-    before = [] if config.start is None else _taught(load_config(config.start / CONFIG))
-    return before + ([config.method] if config.method and config.method not in before else [])
 
 
 def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:

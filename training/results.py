@@ -15,12 +15,11 @@ from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
 from training.fit import device, mixed
-from training.losses import methods
 from training.networks import load_classifier
 from training.pool import Pool
 from training.run import select
 from training.stages.classifier import make_inputs, predict
-from training.stages.inputs import Inputs, RestoredLeads
+from training.stages.inputs import RestoredLeads
 
 SCORES = "scores.json"
 _BATCH = 128
@@ -92,13 +91,7 @@ def scored(validation: Predicted, test: Predicted) -> Scores:
 def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
     net, classes = load_classifier(run)
     pool = Pool(select(config)[kind], classes)
-    return Predicted(pool, predict(net, inputs_of(config, pool), pool))
-
-
-def inputs_of(config: RunConfig, pool: Pool) -> Inputs:
-    """What the network of a run reads, without noise."""
-    restores = config.restores or (config.method is not None and methods()[config.method].restores)
-    return make_inputs(config, pool, None, restores=restores)
+    return Predicted(pool, predict(net, make_inputs(config, pool, None), pool))
 
 
 def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from training.pool import Pool
 from training.report.comparison import write
 from training.report.figures import Heat, class_auc, curves, heat_strips, strips, tsne
 from training.report.page import Cell, Column, Picture, Section, Table
-from training.results import SCORES, inputs_of
+from training.results import SCORES
 from training.run import select
+from training.stages.classifier import make_inputs
 from training.stages.inputs import WHOLE, Batch
 
 _DRAWN = 7
@@ -98,7 +99,7 @@ def _looks(run: Path) -> list[Picture]:
     rows = np.flatnonzero(pool.complete)[:_FEATURES]
     windows = pool.windows(rows)
     real = pool.leads(rows, windows)
-    restored = inputs_of(config, pool)(real, Batch(pool, rows, windows, WHOLE))
+    restored = make_inputs(config, pool, None)(real, Batch(pool, rows, windows, WHOLE))
     with torch.inference_mode():
         features = torch.cat([net.features(x) for x in torch.split(restored, 128)])  # type: ignore[operator]
     common = int(pool.labels[rows].sum(axis=0).argmax())

@@ -78,9 +78,8 @@ class Classifier:
         )
         mixes = self._method is not None and self._method.mixes
         self._share_mixed = float(mixes) if config.mix is None else config.mix
-        restores = config.restores or (self._method is not None and self._method.restores)
-        self._inputs = make_inputs(config, train, self._generator, restores=restores)
-        self._quiet_inputs = make_inputs(config, validation, None, restores=restores)
+        self._inputs = make_inputs(config, train, self._generator)
+        self._quiet_inputs = make_inputs(config, validation, None)
         # An unmixed record is the same whenever it comes, so the teacher need see it only once; of
         # a stretch it says what it says of the whole, which it sees better than the stretch.
         self._said = (
@@ -228,13 +227,12 @@ class Classifier:
         return result
 
 
-def make_inputs(
-    config: RunConfig, pool: Pool, generator: torch.Generator | None, *, restores: bool
-) -> Inputs:
-    """The view of a record that a run's network has."""
+def make_inputs(config: RunConfig, pool: Pool, generator: torch.Generator | None) -> Inputs:
+    """The view of a record that a run's network has; without a generator, free of noise."""
     if config.network == "teacher":
         return AllLeads()
-    if not restores:
+    asks = config.method is not None and methods()[config.method].restores
+    if not (config.restores or asks):
         return OneLead(config.lead)
     if config.restoration is None:
         raise TrainingError("restoration: a student that reads restored leads needs this run")
