@@ -5,23 +5,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from alerts.conditions import Alarm, Change, Priority, State
-
-_WHAT = {
-    "rate:high": "heartbeat too fast",
-    "rate:low": "heartbeat too slow",
-    "pause": "pause between heartbeats",
-}
-
-# By the part before the colon; what stands behind it is named.
-_WHAT_OF = {
-    "class": "looks like {}",
-    "rr": "irregular pulse, perhaps {} (RR intervals alone)",
-    "device": "strap {} has been silent",
-    "electrodes": "electrodes of strap {} off the skin",
-    "signal": "heart not to be read: signal of {} unusable",
-    "battery": "battery of strap {} low",
-}
+from alerts.conditions import Change, Priority, State
+from alerts.wording import what_of
 
 _URGENCY = {
     Priority.HIGH: "HIGH priority, act now",
@@ -43,7 +28,7 @@ def describe(change: Change, names: Mapping[str, str] | None = None) -> str:
         last 8 good windows at or over 0.62)``.
     """
     alarm = change.alarm
-    what = _what(alarm, names or {})
+    what = what_of(alarm, names)
     since = _local(alarm.started_ns)
     if alarm.ended_ns is not None:
         until = _local(alarm.ended_ns)
@@ -74,15 +59,6 @@ class LogDelivery:
             priority=alarm.priority.value,
             state=change.state.value,
         )
-
-
-def _what(alarm: Alarm, names: Mapping[str, str]) -> str:
-    if alarm.condition in _WHAT:
-        return _WHAT[alarm.condition]
-    kind, _, name = alarm.condition.partition(":")
-    # A device may well be called AF.
-    named = names.get(name, name) if kind in ("class", "rr") else name
-    return _WHAT_OF[kind].format(named) if kind in _WHAT_OF else alarm.condition
 
 
 def _local(ns: int) -> str:

@@ -436,5 +436,7 @@ def _contacts(waiting: Iterable[Waiting], kind: Kind) -> list[str]:
 
 
 def _check_until(what: str, until_ns: int, now: Moment) -> None:
-    if not 0 < until_ns - now.utc_ns <= MAX_SILENCE_S * S:
+    if until_ns <= now.utc_ns:
+        raise ValueError(f"{what}: its end is past already; it must be within the next 24 hours")
+    if until_ns - now.utc_ns > MAX_SILENCE_S * S:
         raise ValueError(f"{what}: must end within the next 24 hours")

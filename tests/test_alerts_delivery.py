@@ -51,15 +51,15 @@ def test_its_end_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("condition", "priority", "expected"),
     [
-        ("pause", Priority.HIGH, "pause between heartbeats since Sat 21 Nov 07:32 – HIGH priority"),
-        ("rate:high", Priority.LOW, "heartbeat too fast since Sat 21 Nov 07:32 – low priority"),
-        ("rate:low", Priority.MEDIUM, "heartbeat too slow since Sat 21 Nov 07:32 – medium"),
+        ("pause", Priority.HIGH, "heart paused since Sat 21 Nov 07:32 – HIGH priority"),
+        ("rate:high", Priority.LOW, "heart beats too fast since Sat 21 Nov 07:32 – low priority"),
+        ("rate:low", Priority.MEDIUM, "heart beats too slowly since Sat 21 Nov 07:32 – medium"),
         (
             "rr:AF",
             Priority.LOW,
-            "irregular pulse, perhaps atrial fibrillation (RR intervals alone) since Sat 21 Nov",
+            "irregular pulse, perhaps atrial fibrillation since Sat 21 Nov 07:32",
         ),
-        ("device:AF", Priority.MEDIUM, "strap AF has been silent since Sat 21 Nov 07:32"),
+        ("device:AF", Priority.MEDIUM, "AF is silent since Sat 21 Nov 07:32"),
         ("new:thing", Priority.LOW, "new:thing since Sat 21 Nov 07:32"),
     ],
 )

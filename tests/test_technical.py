@@ -209,7 +209,7 @@ def test_what_people_are_told() -> None:
     told = [describe(change) for change in (silent, off, low)]
     for line, what in zip(
         told,
-        ("strap h10 has been silent", "electrodes of strap h10 off the skin", "battery of strap"),
+        ("h10 is silent", "h10 is off the skin", "battery of h10 is low"),
         strict=True,
     ):
         assert line.startswith(f"anna: {what}")
