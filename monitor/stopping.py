@@ -15,4 +15,5 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Wait so long, or until ``stop`` is set."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()

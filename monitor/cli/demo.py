@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -153,8 +152,7 @@ async def _draw(
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while not serving.done():
             live.update(render(board, bundle, loop.time() - started, speed), refresh=True)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(serving), _REFRESH_S)
+            await asyncio.wait({serving}, timeout=_REFRESH_S)
         live.update(render(board, bundle, loop.time() - started, speed), refresh=True)
 
 
@@ -164,8 +162,7 @@ async def _print_status(board: Board, bundle: Bundle, serving: asyncio.Task[None
     loop = asyncio.get_running_loop()
     printed: float | None = None
     while not serving.done():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(serving), _REFRESH_S)
+        await asyncio.wait({serving}, timeout=_REFRESH_S)
         everybody = all(now.windows for now in board.patients.values())
         due = printed is None or loop.time() - printed >= 10
         if everybody and due:

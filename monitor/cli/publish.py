@@ -207,7 +207,8 @@ async def _run(
         else:
             work.cancel()
             with suppress(TimeoutError):
-                await asyncio.wait_for(link.drained(), _FAREWELL_S)
+                async with asyncio.timeout(_FAREWELL_S):
+                    await link.drained()
     finally:
         work.cancel()
         stopped.cancel()
@@ -316,7 +317,8 @@ class _Link:
         try:
             await asyncio.to_thread(connect, client, self._broker, persistent=False)
             client.loop_start()
-            code = await asyncio.wait_for(self._answer, _ANSWER_S)
+            async with asyncio.timeout(_ANSWER_S):
+                code = await self._answer
         except (OSError, ValueError) as error:
             raise CommandError(f"{self._where}: {_for_people(explain(error))}") from None
         if code.is_failure:

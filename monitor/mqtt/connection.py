@@ -117,7 +117,8 @@ class Connection:
         try:
             await asyncio.shield(connecting)
             client.loop_start()
-            reason = await asyncio.wait_for(self._greeted, _CONNECT_S)
+            async with asyncio.timeout(_CONNECT_S):
+                reason = await self._greeted
         except asyncio.CancelledError:
             await asyncio.wait({connecting})
             await self.close(orderly=False)
@@ -164,7 +165,8 @@ class Connection:
         if orderly:
             client.disconnect()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _CLOSE_S)
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._ended.wait()
         if isinstance(left := client.socket(), socket.socket):
             # The thread would wait for as long as the connection hangs. Not the method of a TLS
             # socket, which takes its state away from under that thread.

@@ -193,7 +193,8 @@ class MqttOut:
             self._tidy(connection, now_s)
             next_s = min(again_s, self._say(connection, now_s), self._leftovers.due_s or math.inf)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(next_s - now_s, 0.0))
+                async with asyncio.timeout(max(next_s - now_s, 0.0)):
+                    await self._wake.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
                 await self._say_goodbye(connection)
