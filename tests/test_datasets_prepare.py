@@ -169,13 +169,16 @@ def test_patients_and_folds(tmp_path: Path) -> None:
     x = ecg_like(2, 1000)
     records = [
         Record("a", "ann", x, 100.0, ("I", "II"), fold=7),
-        Record("b", "bob", x, 100.0, ("I", "II")),
+        Record("b", "cem", x, 100.0, ("I", "II")),
+        Record("c", "bob", x, 100.0, ("I", "II")),
+        Record("d", "cem", x, 100.0, ("I", "II")),
+        Record("e", "eve", x, 100.0, ("I", "II"), fold=-1),
     ]
     prepare(Made(records, columns=()), tmp_path / "c")
     cache = Cache(tmp_path / "c")
-    assert cache.patients == ("ann", "bob")
-    assert cache.folds.tolist() == [7, -1]
-    assert cache.labels.shape == (2, 0)
+    assert cache.patients == ("ann", "cem", "bob", "cem", "eve")
+    assert cache.folds.tolist() == [7, 2, 0, 2, -1], "without one, by patient"
+    assert cache.labels.shape == (5, 0)
     assert cache.leads == ("I", "II")
     assert (cache.name, cache.licence) == ("made", "none needed")
 

@@ -592,7 +592,7 @@ def test_a_column_for_each_class(tmp_path: Path) -> None:
     assert source.leads == ("I", "II", "V5")
     a, b, c = (source.read(i) for i in ("in/a", "b.hea", "c"))
     assert (a.positive, a.known, a.patient, a.fold) == ({"AF"}, {"AF", "PVC"}, "ann", 3)
-    assert (b.positive, b.known, b.patient, b.fold) == ({"IAVB"}, {"AF", "IAVB"}, "b.hea", None)
+    assert (b.positive, b.known, b.patient, b.fold) == ({"IAVB"}, {"AF", "IAVB"}, "b.hea", -1)
     assert (c.positive, c.known) == (frozenset(), frozenset())
     assert (a.leads, b.leads, c.leads) == (("I", "II"), ("I",), ("V5",))
     assert a.signal.shape == (2, 2000)

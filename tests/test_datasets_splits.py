@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.datasets.splits import by_patient, hashed_split, labelled
+from training.datasets.splits import hashed_split, labelled
 from training.errors import TrainingError
-
-PATIENTS = st.lists(st.sampled_from([f"p{i}" for i in range(30)]), min_size=1, max_size=80)
 
 
 def test_hashed_split_is_fixed() -> None:
@@ -28,35 +26,6 @@ def test_hashed_split_shares() -> None:
     assert found.count("train") == pytest.approx(2800, abs=120)
     assert found.count("validation") == pytest.approx(400, abs=60)
     assert found.count("test") == pytest.approx(800, abs=80)
-
-
-@given(PATIENTS, st.integers(0, 9), st.randoms(use_true_random=False))
-def test_a_patient_is_on_one_side_whatever_the_order(
-    patients: list[str], seed: int, random: object
-) -> None:
-    split = by_patient(patients, (0.7, 0.1, 0.2), seed)
-    side = dict(zip(patients, split.tolist(), strict=True))
-    assert [side[p] for p in patients] == split.tolist()
-    shuffled = patients.copy()
-    random.shuffle(shuffled)
-    again = by_patient(shuffled, (0.7, 0.1, 0.2), seed)
-    assert dict(zip(shuffled, again.tolist(), strict=True)) == side
-
-
-def test_shares_count_patients() -> None:
-    patients = [f"p{i}" for i in range(200)]
-    split = by_patient([*patients, "p0", "p0"], (0.7, 0.1, 0.2), 3)
-    assert np.bincount(split[:200]).tolist() == [140, 20, 40]
-    assert split[0] == split[200] == split[201]
-    assert by_patient(patients, (1.0,), 0).tolist() == [0] * 200
-    other = by_patient(patients, (0.7, 0.1, 0.2), 4)
-    assert (other != split[:200]).any()
-
-
-@pytest.mark.parametrize("shares", [(0.5, 0.4), (1.2, -0.2), ()])
-def test_shares_that_are_none(shares: tuple[float, ...]) -> None:
-    with pytest.raises(TrainingError, match="add up to 1"):
-        by_patient(["a"], shares, 0)
 
 
 @given(st.integers(1, 300), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 5))

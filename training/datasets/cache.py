@@ -47,7 +47,8 @@ class Cache:
         record: int32 [windows], the record each window is of, ascending.
         ids: names of the records.
         patients: whom each record is of.
-        folds: int16 [records], the data set's own split; -1 for none.
+        folds: int16 [records], the data set's own split, or one by patient: 0 to train, 1 to
+            validate, 2 to test; -1 for none.
         columns: names of the labels.
         labels: uint8 [records, columns], 0 or 1; 0 where not known.
         known: bool [records, columns], whether the label is a fact.

@@ -70,7 +70,6 @@ class Folder:
             raise unreadable(error) from None
         signal, leads = samples(recording)
         positive, known = self._labels(row)
-        fold = row.get("fold", "")
         return Record(
             id=record,
             patient=row.get("patient") or record,
@@ -79,8 +78,14 @@ class Folder:
             leads=leads,
             positive=positive,
             known=known,
-            fold=fold_number(fold, f"{self._table}: record {record}") if fold else None,
+            fold=self._fold(record),
         )
+
+    def _fold(self, record: str) -> int | None:
+        fold = self._rows[record].get("fold")
+        if fold is None:
+            return None
+        return fold_number(fold, f"{self._table}: record {record}") if fold else -1
 
     def _path(self, record: str) -> Path | None:
         names = (record, *(f"{record}{extension}" for extension in _EXTENSIONS))

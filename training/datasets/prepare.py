@@ -25,6 +25,7 @@ from training.datasets.cache import FORMAT, LABELS, MANIFEST, RECORDS, Cache, re
 from training.datasets.labels import with_equivalents
 from training.datasets.record import Record, Skip, Source
 from training.datasets.report import Report, summarize
+from training.datasets.splits import hashed_fold
 from training.datasets.writer import SETTINGS, CacheWriter, check_settings, settings_of
 from training.errors import TrainingError
 
@@ -157,7 +158,8 @@ def _enter(writer: CacheWriter, source: Source, name: str, form: tuple[float, in
     entry: dict[str, Any] = {
         "id": name,
         "patient": record.patient,
-        "fold": record.fold,
+        # By patient where a data set has no split of its own, so that nobody is on two sides.
+        "fold": hashed_fold(record.patient) if record.fold is None else record.fold,
         "windows": written,
     }
     if dropped:

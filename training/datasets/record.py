@@ -29,7 +29,8 @@ class Record:
         leads: names of the rows: I, II, III, aVR ... V6, or MLII and the like.
         positive: the columns of the source that hold.
         known: the columns whose absence is a fact too; None means all of the source's.
-        fold: the data set's own split, if it has one.
+        fold: the data set's own split, -1 for none of it; None if it has no split, and `prepare`
+            is to make one.
         unknown: codes of the record that the vocabulary does not have.
     """
 

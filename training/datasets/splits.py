@@ -1,7 +1,6 @@
 """Who is trained on, who validates, who tests, and whose labels are used."""
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ _FOLDS = {"train": 0, "validation": 1, "test": 2}
 
 
 def hashed_split(name: str) -> str:
-    """Train (70 %), validation (10 %) or test (20 %), fixed by a hash of the record's name."""
+    """Train (70 %), validation (10 %) or test (20 %), fixed by a hash of the patient's name."""
     place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
     return "test" if place < 2 else "validation" if place == 2 else "train"
 
@@ -20,31 +19,6 @@ def hashed_split(name: str) -> str:
 def hashed_fold(name: str) -> int:
     """The same as a fold: 0 train, 1 validation, 2 test."""
     return _FOLDS[hashed_split(name)]
-
-
-def by_patient(patients: Sequence[str], shares: Sequence[float], seed: int) -> NDArray[np.int8]:
-    """Which split each record belongs to; all records of a patient belong to the same one.
-
-    Patients are ordered by a hash of seed and name, so the order of the records has no bearing.
-
-    Args:
-        patients: whom each record is of.
-        shares: part of the patients that each split gets; they add up to 1.
-        seed: another seed gives another split.
-
-    Returns:
-        int8 [records], an index into ``shares``.
-
-    Raises:
-        TrainingError: shares that are negative or do not add up to 1.
-    """
-    if any(share < 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-        raise TrainingError(f"shares {list(shares)}; expected parts that add up to 1")
-    everyone = sorted(set(patients), key=lambda p: hashlib.sha256(f"{seed}\0{p}".encode()).digest())
-    ends = np.round(np.cumsum(shares) * len(everyone)).astype(int)
-    places = np.searchsorted(ends, np.arange(len(everyone)), side="right")
-    split = dict(zip(everyone, places.tolist(), strict=True))
-    return np.array([split[p] for p in patients], dtype=np.int8)
 
 
 def labelled(rows: NDArray[np.integer], ratio: float, seed: int) -> NDArray[np.bool_]:
