@@ -2,11 +2,14 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,13 @@ pytest.importorskip("sklearn")
 from models.bundle import DEFAULT, AlarmRule, find_bundle  # noqa: E402
 from models.leads import LEADS  # noqa: E402
 from models.runtime import Runtime  # noqa: E402
+from training import tables  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.augment import augment, zscore  # noqa: E402
 from training.calibrate import at_precision, best_f_beta, platt  # noqa: E402
 from training.classes import resolve  # noqa: E402
 from training.config import load_config, parse_config, save_config  # noqa: E402
+from training.cross_device import cross_device  # noqa: E402
 from training.data import load_cinc2017, load_ptbxl  # noqa: E402
 from training.datasets.cache import Cache  # noqa: E402
 from training.datasets.prepare import prepare  # noqa: E402
@@ -33,17 +38,18 @@ from training.errors import TrainingError  # noqa: E402
 from training.export import write_bundle  # noqa: E402
 from training.losses import Outputs, Shape, Targets, methods  # noqa: E402
 from training.losses.base import flipped  # noqa: E402
-from training.losses.liteheart import Discriminator, LiteHeartOne  # noqa: E402
-from training.mixing import region_mix  # noqa: E402
+from training.losses.liteheart import Discriminator, LiteHeart, LiteHeartOne  # noqa: E402
+from training.mixing import Mix, region_mix  # noqa: E402
 from training.policy import alarm_rules  # noqa: E402
 from training.pool import Pool, Shuffle  # noqa: E402
 from training.provenance import data_of, methods_of  # noqa: E402
-from training.release import assemble  # noqa: E402
+from training.release import assemble, release  # noqa: E402
 from training.resampling import r_peaks, resample_beats  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
 from training.stages.classifier import Classifier  # noqa: E402
 from training.stages.masked import withheld  # noqa: E402
 from training.tables import steps  # noqa: E402
+from training.teaching import Teacher  # noqa: E402
 
 CLASSES = ("AF", "PVC", "NSR")
 
@@ -161,6 +167,22 @@ def test_region_distillation_worked_by_hand() -> None:
     known = torch.tensor([[1.0, 0.0]])
     loss = method(student, teacher, Targets(torch.zeros(1, 2), known, torch.zeros(1)))
     assert loss.item() == pytest.approx(4 * np.log(2), rel=1e-5)
+
+
+def test_liteheart_weighs_its_two_terms() -> None:
+    shape = Shape(4, 6, 3, 8)
+    generator = torch.Generator().manual_seed(1)
+    ours, theirs = (
+        Outputs(*(torch.randn(8, width, generator=generator) for width in (3, features)))
+        for features in (4, 6)
+    )
+    targets = Targets(torch.zeros(8, 3), torch.ones(8, 3), torch.arange(8))
+    method = LiteHeart(shape, alpha=0.7, beta=0.3, tau=2.0)
+    assert method.discriminator is not None
+    mutual = method.discriminator.loss(ours.features, theirs.logits)
+    regions = LiteHeartOne(shape, alpha=1.0, tau=2.0)(ours, theirs, targets)
+    assert mutual.item() > 0.1
+    torch.testing.assert_close(method(ours, theirs, targets), 0.7 * regions + 0.3 * mutual)
 
 
 def test_an_undecided_discriminator_loses_two_ln_two() -> None:
@@ -387,6 +409,113 @@ def test_of_an_unmixed_stretch_the_teacher_says_what_it_says_of_the_whole(
     assert 5 <= mixed.count(True) <= 25
 
 
+class Long(Toy):
+    """Records of two windows, of which the second is another class's."""
+
+    def read(self, name: str) -> Record:
+        record, other = super().read(name), super().read(str(int(name) + 1))
+        signal = np.concatenate([record.signal, other.signal], axis=1)
+        return replace(record, signal=signal)
+
+
+def test_an_unmixed_window_is_taught_what_the_teacher_says_of_that_window(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(Long(), tmp_path / "long", hop=10)
+    task, pool = _task(
+        tmp_path,
+        tmp_path / "long",
+        network="student",
+        method="kd",
+        teachers=[str(trained / "teacher")],
+    )
+    assert task._teacher is not None
+    heard: list[Outputs] = []
+    monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
+    second = 0
+    for _ in range(5):
+        side = task._side(task._labelled.take())
+        n = len(side.batch.rows)
+        task._distil(side, Outputs(torch.zeros(n, 2), torch.zeros(n, 1)))
+        expected = task._teacher(pool.leads(side.batch.rows, side.batch.windows))
+        torch.testing.assert_close(heard[-1].logits, expected.logits)
+        second += int((side.batch.windows % 2).sum())
+    assert second > 5
+
+
+def test_liteheart_mixes_real_and_restored_leads_and_labels_alike(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.stages import classifier
+
+    task, pool = _task(
+        tmp_path,
+        toy,
+        network="student",
+        method="liteheart",
+        teachers=[str(trained / "teacher")],
+        restoration=str(trained / "restoration"),
+    )
+    drawn: list[Mix] = []
+    monkeypatch.setattr(
+        classifier, "region_mix", lambda *given: drawn.append(region_mix(*given)) or drawn[-1]
+    )
+    side = task._side(task._labelled.take())
+    (mix,) = drawn
+    rows, windows = side.batch.rows, side.batch.windows
+    real = pool.leads(rows, windows)
+    assert torch.equal(side.real, mix.signals(real))
+    assert torch.equal(side.inputs, mix.signals(task._inputs(real, side.batch)))
+    labels, _ = pool.targets(rows)
+    assert torch.equal(side.labels, mix.labels(labels))
+    assert not torch.equal(side.inputs, task._inputs(real, side.batch))
+    assert not torch.equal(side.labels, labels)
+
+
+def test_records_without_any_label_teach_liteheart_too(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    class Unlabelled(Toy):
+        name, columns = "unlabelled", ()
+
+        def read(self, name: str) -> Record:
+            return replace(super().read(name), positive=frozenset())
+
+    prepare(Unlabelled(), tmp_path / "unlabelled")
+    parts = [(Cache(toy), None), (Cache(tmp_path / "unlabelled"), None)]
+    pool = Pool(parts, ["AF", "NSR"])  # type: ignore[arg-type]
+    config = load_config(
+        write_yaml(
+            tmp_path / "c.yaml",
+            toy,
+            network="student",
+            method="liteheart",
+            teachers=[str(trained / "teacher")],
+            restoration=str(trained / "restoration"),
+        )
+    )
+    task = Classifier(config, pool, Pool(parts[:1], ["AF", "NSR"]), np.ones(len(pool), bool))  # type: ignore[arg-type]
+    assert task._unlabelled is not None
+    assert set(task._unlabelled._rows) == set(range(60, 120))
+    assert "unlabelled" in task.loss()
+
+
+def test_several_teachers_are_averaged_and_what_one_does_not_know_is_left_out(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    other = write_yaml(tmp_path / "o.yaml", toy, network="teacher", classes=["PVC", "AF"], seed=4)
+    _train(other, tmp_path / "other")
+    runs = [trained / "teacher", tmp_path / "other"]
+    both = Teacher(runs, ("AF", "NSR"))
+    assert both.knows.tolist() == [1, 0]
+    leads = Pool([(Cache(toy), None)], ["AF"]).leads(np.arange(5), np.arange(5))
+    one, two = (Teacher([run], ("AF",))(leads) for run in runs)
+    said = both(leads)
+    torch.testing.assert_close(said.logits[:, 0], (one.logits + two.logits)[:, 0] / 2)
+    assert torch.equal(said.features, one.features)
+    assert not torch.allclose(one.logits, two.logits)
+
+
 @pytest.mark.parametrize("method", [None, *methods()])
 def test_every_method_trains_and_is_measured(
     method: str | None, toy: Path, trained: Path, tmp_path: Path
@@ -474,6 +603,107 @@ def test_a_folder_of_another_run_is_not_overwritten(
     config = write_yaml(tmp_path / "t.yaml", toy, network="teacher", seed=9)
     with pytest.raises(TrainingError, match="another configuration"):
         _train(config, trained / "teacher")
+
+
+def test_a_run_does_not_go_on_with_data_that_was_prepared_anew(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    prepare(Toy(), cache)
+    config = write_yaml(tmp_path / "t.yaml", cache, network="teacher")
+    _train(config, tmp_path / "run")
+    shutil.rmtree(cache)
+    prepare(Toy(), cache)
+    _train(config, tmp_path / "run")  # the same bytes
+    shutil.rmtree(cache)
+    prepare(Long(), cache)
+    with pytest.raises(TrainingError, match=f"^{tmp_path / 'run'}: holds a run of other data"):
+        _train(config, tmp_path / "run")
+
+
+def test_a_table_does_not_take_the_figures_of_another_run_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(Toy(), tmp_path / "cache")
+    wanted = steps(6, tmp_path, tmp_path / "cache", [1])[:1]
+    monkeypatch.setattr(tables, "steps", lambda *_: wanted)
+    run = tmp_path / wanted[0].run
+    run.mkdir(parents=True)
+    made = {"data": [{"name": "other", "fingerprint": "other", "licence": ""}]}
+    save_config(wanted[0].config, run, made)
+    (run / "scores.json").write_text("{}")
+    with pytest.raises(TrainingError, match="holds a run of other data"):
+        tables.run_table(6, tmp_path, tmp_path / "cache", [1])
+
+
+def test_windows_of_two_kinds_are_not_mixed(toy: Path, tmp_path: Path) -> None:
+    prepare(Toy(), tmp_path / "fast", rate=250)
+    parts = [(Cache(toy), None), (Cache(tmp_path / "fast"), None)]
+    with pytest.raises(TrainingError, match="1000 samples at 100 Hz and 1000 samples at 250 Hz"):
+        Pool(parts, ["AF"])  # type: ignore[arg-type]
+
+
+def test_data_without_the_lead_is_refused(toy: Path, tmp_path: Path) -> None:
+    prepare(Watch(), tmp_path / "watch")
+    run = tmp_path / "run"
+    _train(write_yaml(tmp_path / "s.yaml", toy, network="student", lead="II"), run)
+    with pytest.raises(TrainingError, match=r"watch: has no lead II"):
+        cross_device(run, Cache(tmp_path / "watch"), None)
+
+
+def test_a_bundle_for_the_daemon_is_of_its_rate(trained: Path, tmp_path: Path) -> None:
+    prepare(Toy(), tmp_path / "fast", rate=250)
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        tmp_path / "fast",
+        network="student",
+        restores=True,
+        restoration=str(trained / "restoration"),
+    )
+    _train(config, tmp_path / "run")
+    with pytest.raises(TrainingError, match="learnt from 1000 samples at 250 Hz; a bundle"):
+        release(tmp_path / "run", "none", "0", tmp_path)
+
+
+def test_a_class_that_cannot_be_calibrated_is_named(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    class OneSided(Toy):
+        def read(self, name: str) -> Record:
+            record = super().read(name)
+            lost = {"PVC"} if record.fold == 4 else set()
+            return replace(record, positive=record.positive - lost)
+
+    prepare(OneSided(), tmp_path / "cache")
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        tmp_path / "cache",
+        network="student",
+        restores=True,
+        restoration=str(trained / "restoration"),
+    )
+    _train(config, tmp_path / "run")
+    with pytest.raises(TrainingError, match="PVC: no positive or no negative validation record"):
+        release(tmp_path / "run", "none", "0", tmp_path)
+
+
+def test_a_disk_that_fills_while_leads_are_restored_ends_in_one_line(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    restoration = tmp_path / "restoration"
+    shutil.copytree(trained / "restoration", restoration, ignore=shutil.ignore_patterns("*.npy"))
+    config = write_yaml(
+        tmp_path / "s.yaml", toy, network="student", restores=True, restoration=str(restoration)
+    )
+    limit = (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    try:
+        with pytest.raises(TrainingError, match=r"restored-.*\.npy: cannot be written"):
+            _train(config, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert _train(config, tmp_path / "run")["score"] >= 0
 
 
 def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(
@@ -689,7 +919,8 @@ def test_a_run_is_measured_on_another_device(
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--on", str(tmp_path / "watch")]) == 0
     assert 0 <= json.loads(capsys.readouterr().out)[str(tmp_path / "run")]["macro_auc"] <= 1
-    said = json.loads((tmp_path / "run" / "scores-a-watch.json").read_text())
+    (kept,) = (tmp_path / "run").glob("scores-a-watch-*.json")
+    said = json.loads(kept.read_text())
     assert [(c["name"], c["positives"]) for c in said["per_class"]] == [("AF", 20)]
     assert main(["evaluate", str(tmp_path / "run"), "--on", str(toy)]) == 1
     assert "was trained on" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; expected a run's YAML") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise TrainingError(f"{path}: expected a mapping with network, data, ...")
@@ -111,6 +111,8 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
         *above, last = key.split(".")
         for part in above:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise TrainingError(f"{path}: {key}: {part} holds no keys; set the whole of it")
         place[last] = value
     return parse_config(raw, str(path))
 

@@ -39,15 +39,11 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
         raise TrainingError(f"{cache.path}: has no positive of any class of {run}")
     names = [classes[i] for i in shared]
     other, own = Pool([(cache, folds)], names), Pool(select(config)["validation"], names)
-    (part,) = other.parts
-    rows = np.repeat(np.arange(len(other)), part.count)
-    windows = np.concatenate(
-        [np.arange(f, f + n) for f, n in zip(part.first, part.count, strict=True)]
-    )
+    rows, windows = other.every_window()
     each = predict(net, make_inputs(config, other, None), other, rows=rows, windows=windows)
     totals = np.zeros((len(other), len(classes)), dtype=np.float32)
     np.add.at(totals, rows, each)
-    totals /= part.count[:, None]
+    totals /= np.bincount(rows)[:, None]
     scores = scored(
         Predicted(own, predict(net, make_inputs(config, own, None), own)[:, shared]),
         Predicted(other, totals[:, shared]),
@@ -59,4 +55,4 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
 
 def scores_name(cache: Cache) -> str:
     """File, in the folder of a run, of its scores on another data set."""
-    return f"scores-{cache.name.lower().replace(' ', '-')}.json"
+    return f"scores-{cache.name.lower().replace(' ', '-')}-{cache.fingerprint[:8]}.json"

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -61,13 +60,7 @@ def mixed() -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=usable)
 
 
-def fit(
-    task: Task,
-    schedule: Schedule,
-    run: Path,
-    *,
-    on_validation: Callable[[int], None] | None = None,
-) -> dict[str, float]:
+def fit(task: Task, schedule: Schedule, run: Path) -> dict[str, float]:
     """Train, or go on with what ``run`` holds, until the steps are done or nothing improves.
 
     A checkpoint is written at every validation; a run killed at any moment and started again ends
@@ -117,8 +110,6 @@ def fit(
                 "best": best,
             },
         )
-        if on_validation is not None:
-            on_validation(progress.step)
     task.network.load_state_dict(torch.load(run / BEST, weights_only=True))
     task.network.eval()
     return best
@@ -194,7 +185,7 @@ def _report(run: Path, progress: _Progress, figures: dict[str, float]) -> None:
         **{k: round(v, 5) for k, v in progress.means().items()},
         **{f"validation_{k}": round(v, 5) for k, v in figures.items()},
     }
-    with _disk(run), (run / HISTORY).open("a", encoding="utf-8") as f:
+    with disk(run), (run / HISTORY).open("a", encoding="utf-8") as f:
         f.write(json.dumps(line) + "\n")
     _log.info("step", run=run.name, **line, eta_s=round(progress.eta_s()))
 
@@ -243,7 +234,7 @@ def _random_state() -> dict[str, Tensor]:
 def _save(path: Path, what: Any) -> None:
     """Write beside, then rename: a kill leaves the old file or the new one, never half of one."""
     temporary = path.with_suffix(".new")
-    with _disk(path):
+    with disk(path):
         with temporary.open("wb") as f:
             torch.save(what, f)
             f.flush()
@@ -251,8 +242,15 @@ def _save(path: Path, what: Any) -> None:
         temporary.replace(path)
 
 
-class _disk:  # noqa: N801  (a context manager, used like a function)
-    """A full disk ends in one line that says what to do."""
+class disk:  # noqa: N801  (a context manager, used like a function)
+    """Around writing: a full disk ends in one line that says what to do.
+
+    Args:
+        path: what is written.
+
+    Raises:
+        TrainingError: at the end, instead of what the system or torch raised.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

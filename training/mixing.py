@@ -20,7 +20,7 @@ class Mix:
 
     def signals(self, x: Tensor) -> Tensor:
         """Mix [batch, leads, time] (equations 4 and 5)."""
-        return torch.where(self.inside, x[self.partner], x)
+        return torch.where(self.inside.to(x.device), x[self.partner.to(x.device)], x)
 
     def labels(self, y: Tensor) -> Tensor:
         """Mix [batch, classes] by the area taken (equation 10)."""

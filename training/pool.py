@@ -44,10 +44,10 @@ class Pool:
     Attributes:
         labels: float32 [records, classes].
         known: float32 [records, classes], 0 where the data set cannot tell.
-        complete: bool [records], whether all twelve leads are there.
+        complete: bool [records], whether all twelve leads are there, in each window.
 
     Raises:
-        TrainingError: if nothing is selected.
+        TrainingError: if nothing is selected, or windows of two kinds are.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Pool:
         self.classes = tuple(classes)
         self.parts: list[Part] = []
         labels, known, complete = [], [], []
+        _check_alike([cache for cache, _ in selection])
         for cache, folds in selection:
             chosen = (
                 np.arange(len(cache.ids))
@@ -71,13 +72,17 @@ class Pool:
             y, k = _targets(cache, self.classes)
             labels.append(y[chosen])
             known.append(k[chosen])
-            full = cache.present[first].all(axis=1) if len(places) == len(LEADS) else False
-            complete.append(np.broadcast_to(full, len(chosen)))
+            full = cache.present.all(axis=1) & (len(places) == len(LEADS))
+            before = np.concatenate(([0], np.cumsum(full)))
+            complete.append(before[first + count] - before[first] == count)
         self.labels = np.concatenate(labels).astype(np.float32)
         self.known = np.concatenate(known).astype(np.float32)
         self.complete: NDArray[np.bool_] = np.concatenate(complete)
         self._part = np.repeat(np.arange(len(self.parts)), [len(p.records) for p in self.parts])
         self._offset = np.concatenate(([0], np.cumsum([len(p.records) for p in self.parts])))
+        self._first = np.concatenate([p.first for p in self.parts])
+        self._count = np.concatenate([p.count for p in self.parts])
+        self._before = np.cumsum(self._count) - self._count
         if not len(self):
             names = ", ".join(f"{c.path} folds {list(f or [])}" for c, f in selection)
             raise TrainingError(f"{names}: no records there; expected some to work on")
@@ -106,6 +111,16 @@ class Pool:
             result[here] = part.first[local] + (draw[here] * part.count[local]).astype(np.int64)
         return result
 
+    def every_window(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and windows, int64 [windows of all records] each, record by record."""
+        rows = np.repeat(np.arange(len(self)), self._count)
+        return rows, np.arange(len(rows)) - (self._before - self._first)[rows]
+
+    def places(self, rows: NDArray[np.int64], windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where in ``every_window`` these windows of these rows are, int64 [rows]."""
+        result: NDArray[np.int64] = self._before[rows] + windows - self._first[rows]
+        return result
+
     def leads(self, rows: NDArray[np.int64], windows: NDArray[np.int64]) -> Tensor:
         """Z-scored leads, float32 [rows, 12, time]; zeros where a lead is missing."""
         out = torch.zeros(len(rows), len(LEADS), self.parts[0].cache.length)
@@ -128,6 +143,16 @@ class Pool:
     def targets(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Labels and weights of some records, float32 [rows, classes] each."""
         return torch.from_numpy(self.labels[rows]), torch.from_numpy(self.known[rows])
+
+
+def _check_alike(caches: Sequence[Cache]) -> None:
+    for cache in caches[1:]:
+        kinds = [(c.rate, c.length) for c in (caches[0], cache)]
+        if kinds[0] != kinds[1]:
+            said = " and ".join(f"{length} samples at {rate:g} Hz" for rate, length in kinds)
+            raise TrainingError(
+                f"{caches[0].path} and {cache.path}: windows of {said}; expected them alike"
+            )
 
 
 def _targets(

@@ -14,6 +14,7 @@ from models.runtime import Runtime
 from models.system import LeadOneSystem
 from training.calibrate import best_f_beta, platt
 from training.config import CONFIG, load_config
+from training.data import LENGTH, RATE
 from training.errors import TrainingError
 from training.evaluate import metrics
 from training.export import write_bundle, write_metrics
@@ -41,10 +42,11 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
         data: folder of packed recordings that the bundle's metrics are measured on.
 
     Raises:
-        TrainingError: if the run is of another kind.
+        TrainingError: if the run is of another kind, or its validation records cannot calibrate.
     """
     system, classes = assemble(run)
     pool = Pool(select(load_config(run / CONFIG))["validation"], classes)
+    _check(run, pool)
     logits, known = _logits(system, pool), pool.known > 0
     slope, offset = platt(logits, pool.labels, known)
     system.slope.copy_(torch.from_numpy(slope))
@@ -75,6 +77,23 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
     write_metrics(bundle, metrics(Runtime(bundle), data))
     _log.info("bundle written", path=str(bundle.path))
     return bundle
+
+
+def _check(run: Path, pool: Pool) -> None:
+    """What a daemon feeds its bundle, and both kinds of record of each class."""
+    cache = pool.parts[0].cache
+    if (cache.rate, cache.length) != (RATE, LENGTH):
+        raise TrainingError(
+            f"{run}: learnt from {cache.length} samples at {cache.rate:g} Hz; a bundle for the "
+            f"daemon is of {LENGTH} at {RATE:g} Hz"
+        )
+    for c, name in enumerate(pool.classes):
+        labels = pool.labels[pool.known[:, c] > 0, c]
+        if not 0 < labels.sum() < len(labels):
+            raise TrainingError(
+                f"{run}: {name}: no positive or no negative validation record; calibration needs "
+                "both"
+            )
 
 
 def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from training.classes import resolve
-from training.config import CONFIG, RunConfig, load_config, save_config
+from training.config import CONFIG, RunConfig, load_config, read_made, save_config
 from training.datasets.cache import Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
-from training.fit import BEST, CHECKPOINT, fit
+from training.fit import CHECKPOINT, disk, fit
 from training.pool import Pool
 from training.stages.classifier import Classifier
 from training.stages.masked import Masked
@@ -42,15 +42,17 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
             for cache, _ in selections["train"]
         ],
     }
-    run.mkdir(parents=True, exist_ok=True)
-    if (run / CONFIG).exists() and load_config(run / CONFIG) != config:
-        raise TrainingError(
-            f"{run}: holds a run of another configuration; name another folder or remove this one"
-        )
-    if not (run / CONFIG).exists():
-        if (run / CHECKPOINT).exists():
-            raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove the folder")
-        save_config(config, run, made)
+    if (run / CONFIG).exists():
+        require_same(config, run)
+    elif (run / CHECKPOINT).exists():
+        raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove the folder")
+    else:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{run}: {error.strerror}; expected a folder to fill") from error
+        with disk(run):
+            save_config(config, run, made)
     torch.manual_seed(config.seed)  # before the task, which draws its first weights
     pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
     task: Restoration | Masked | Classifier
@@ -65,9 +67,22 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
     return best
 
 
-def trained(run: Path) -> bool:
-    """Whether a run has weights and has come to its end."""
-    return (run / BEST).is_file()
+def require_same(config: RunConfig, run: Path) -> None:
+    """Refuse the folder of a run that is another than ``config`` would make now.
+
+    Raises:
+        TrainingError: if its configuration differs, or its data was prepared anew since.
+    """
+    if load_config(run / CONFIG) != config:
+        raise TrainingError(
+            f"{run}: holds a run of another configuration; name another folder or remove this one"
+        )
+    began_with = [data["fingerprint"] for data in read_made(run)["data"]]
+    if began_with != [cache.fingerprint for cache, _ in select(config)["train"]]:
+        raise TrainingError(
+            f"{run}: holds a run of other data, prepared anew since; name another folder or "
+            "remove this one"
+        )
 
 
 def select(config: RunConfig) -> dict[str, list[tuple[Cache, list[int] | None]]]:

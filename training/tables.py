@@ -19,7 +19,7 @@ from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.losses import methods
 from training.results import SCORES, evaluate
-from training.run import train
+from training.run import require_same, train
 
 RIVALS = ("kd", "dkd", "cc", "rkd", "dist", "pkt", "psm", "wkd", "mvkt")
 LITEHEART = ("liteheart-1", "liteheart-2", "liteheart")
@@ -129,6 +129,7 @@ def run_table(
     wanted = steps(number, runs, cache, seeds)
     for place, step in enumerate(wanted):
         if (runs / step.run / SCORES).exists():
+            require_same(step.config, runs / step.run)
             continue
         _log.info("table", number=number, run=step.run, place=place + 1, of=len(wanted))
         train(step.config, runs / step.run)

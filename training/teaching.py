@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.errors import TrainingError
@@ -63,12 +62,12 @@ class Teacher:
         return Outputs(torch.stack(logits).mean(dim=0), features)
 
     def of_all(self, pool: Pool) -> Outputs:
-        """Outputs for the first window of every record; zeros where leads are missing."""
-        n = len(pool)
-        logits = torch.zeros(n, len(self._columns[0]))
-        features = torch.zeros(n, self.width)
-        rows: NDArray[np.int64] = np.flatnonzero(pool.complete)
-        for some in np.array_split(rows, max(1, len(rows) // _BATCH)):
-            said = self(pool.leads(some, pool.windows(some)))
+        """Outputs for every window of the pool, in its order; zeros where leads are missing."""
+        rows, windows = pool.every_window()
+        logits = torch.zeros(len(rows), len(self._columns[0]))
+        features = torch.zeros(len(rows), self.width)
+        seen = np.flatnonzero(pool.complete[rows])
+        for some in np.array_split(seen, max(1, len(seen) // _BATCH)):
+            said = self(pool.leads(rows[some], windows[some]))
             logits[some], features[some] = said.logits.cpu(), said.features.cpu()
         return Outputs(logits, features)

@@ -70,7 +70,7 @@ class Classifier:
         _check_classes(train, has_label)
         size = config.schedule.batch
         self._labelled = Shuffle(np.flatnonzero(has_label), size, config.seed)
-        rest = np.flatnonzero(~labelled & train.complete)
+        rest = np.flatnonzero(~has_label & train.complete)
         self._unlabelled = (
             Shuffle(rest, size, config.seed + 1)
             if self._method is not None and self._method.unlabelled and len(rest)
@@ -80,7 +80,7 @@ class Classifier:
         self._share_mixed = float(mixes) if config.mix is None else config.mix
         self._inputs = make_inputs(config, train, self._generator)
         self._quiet_inputs = make_inputs(config, validation, None)
-        # An unmixed record is the same whenever it comes, so the teacher need see it only once; of
+        # An unmixed window is the same whenever it comes, so the teacher need see it only once; of
         # a stretch it says what it says of the whole, which it sees better than the stretch.
         self._said = (
             self._teacher.of_all(train)
@@ -209,9 +209,10 @@ class Classifier:
         if not use.any():
             return ours.logits.sum() * 0
         if self._said is not None and not side.is_mixed:
-            rows = torch.from_numpy(side.batch.rows)[use]
+            batch = side.batch
+            places = torch.from_numpy(batch.pool.places(batch.rows, batch.windows))[use]
             theirs = Outputs(
-                self._said.logits[rows].to(device()), self._said.features[rows].to(device())
+                self._said.logits[places].to(device()), self._said.features[places].to(device())
             )
         else:
             theirs = self._teacher(side.real[use])
@@ -232,6 +233,9 @@ def make_inputs(config: RunConfig, pool: Pool, generator: torch.Generator | None
     if config.network == "teacher":
         return AllLeads()
     asks = config.method is not None and methods()[config.method].restores
+    for part in pool.parts:
+        if config.lead not in part.cache.leads:
+            raise TrainingError(f"{part.cache.path}: has no lead {config.lead}; expected it there")
     if not (config.restores or asks):
         return OneLead(config.lead)
     if config.restoration is None:

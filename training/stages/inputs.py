@@ -1,6 +1,7 @@
 """What a classifier reads of a record: all leads, one lead and zeros, or restored leads."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from torch import Tensor
 from models.leads import LEADS
 from models.restoration import RestorationNet
 from training.augment import augment
-from training.fit import BEST, device, mixed
+from training.fit import BEST, device, disk, mixed
 from training.networks import load_restoration
 from training.pool import Pool
 from training.resampling import resample_beats
@@ -151,10 +152,16 @@ class RestoredLeads:
         cache, part = pool.parts[at].cache, pool.parts[at]
         temporary = kept.with_suffix(".new")
         shape = (len(cache.signals), len(LEADS), cache.length)
-        out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
         measured = part.stored[part.places.tolist().index(self._lead)]
-        for first in range(0, len(out), _BATCH):
-            one = np.asarray(cache.signals[first : first + _BATCH, measured], dtype=np.float32)
-            out[first : first + _BATCH] = self.restore(torch.from_numpy(one)[:, None]).cpu().numpy()
-        out.flush()
+        # Written, not mapped: a full disk would end a process that maps the file without a word.
+        with disk(kept), temporary.open("wb") as f:
+            np.lib.format.write_array_header_1_0(
+                f, {"descr": "<f2", "fortran_order": False, "shape": shape}
+            )
+            for first in range(0, shape[0], _BATCH):
+                one = np.asarray(cache.signals[first : first + _BATCH, measured], dtype=np.float32)
+                restored = self.restore(torch.from_numpy(one)[:, None]).cpu().numpy()
+                f.write(restored.astype("<f2").tobytes())
+            f.flush()
+            os.fsync(f.fileno())
         temporary.replace(kept)
