@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class Size:
     """Width and depth: 50.50 M parameters for the teacher, 0.258 to 1.60 M for the students.
 
-    ``teacher-256`` (10.5 M) is the teacher for machines without a GPU.
+    ``teacher-256`` (9.5 M) is the teacher for machines without a GPU.
     """
 
     dimension: int

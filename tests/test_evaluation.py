@@ -21,9 +21,7 @@ from models.bundle import AlarmRule  # noqa: E402
 from models.classifier import ConvTransformer, Size  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.evaluation.challenge2017 import (  # noqa: E402
-    COLUMNS,
     RecordVerdict,
-    direct_verdict,
     record_features,
     score2017,
 )
@@ -342,17 +340,6 @@ def test_record_verdict_learns_what_can_be_learned() -> None:
     assert score2017(reference[1::2], verdict(features[1::2])).f1 > 0.98
     with pytest.raises(TrainingError, match="of 1 kinds"):
         RecordVerdict(features[:3], ["N"] * 3)
-
-
-def test_direct_verdict_takes_the_greatest_mean() -> None:
-    names = ("AF", *COLUMNS)
-    windows = np.array(
-        [[1, 0.6, 0.1, 0.1, 0.1], [1, 0.2, 0.9, 0.1, 0.1], [1, 0.1, 0.1, 0.2, 0.3]],
-        dtype=np.float32,
-    )
-    assert direct_verdict(windows, np.array([0, 0, 1]), names) == ["A", "~"]
-    with pytest.raises(TrainingError, match="no CINC_O, CINC_~"):
-        direct_verdict(windows[:, :3], np.array([0, 0, 1]), names[:3])
 
 
 # -- noise ---------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from matplotlib.image import imread
 
 from training.errors import TrainingError
 from training.report import figures
-from training.report.figures import Heat, SizedModel
+from training.report.comparison import comparison
+from training.report.figures import Heat
 from training.report.page import (
     Column,
     Measured,
@@ -26,6 +29,7 @@ from training.report.page import (
     markdown,
     page,
 )
+from training.tables import steps
 
 EVIL = "</td><script>alert('1')</script> & \"q\" [a](b) *x* _y_ `z` | # ~ $"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>'
@@ -278,20 +282,40 @@ def test_heat_lies_behind_its_own_part_of_the_trace() -> None:
         figures.heat_strips([Heat("V1", heat, heat[1:])], 100.0)
 
 
-def test_curves_and_sizes_are_drawings() -> None:
+def test_curves_are_drawings() -> None:
     svg = figures.curves({"training": ([1, 2], [3, 1]), "validation": ([1, 2], [3, 2])}, "x", "y")
     text = svg.decode().lower()
     assert text.count(f"stroke: {BLUE.lower()}") == text.count(f"stroke: {ORANGE.lower()}") == 2
     with pytest.raises(TrainingError, match="training: got 2 x and 1 y"):
         figures.curves({"training": ([1, 2], [3])}, "x", "y")
-    models = [SizedModel("tiny", 6e5, 0.86, 0.01), SizedModel("teacher", 5e7, 0.93, None)]
-    assert marks(figures.sizes(models), BLUE) >= 2
-    assert figures.sizes(models[:1]).startswith(b"<?xml")
-    with pytest.raises(TrainingError, match="at least one"):
-        figures.sizes([])
+
+
+def test_a_comparison_worked_by_hand(tmp_path: Path) -> None:
+    """F1 0.2 and 0.4 by labels alone, 0.1 and then 0.3 more by LiteHeart, teacher 0.3 more."""
+    more = {"baseline": (0.0, 0.0), "liteheart": (0.1, 0.3), "teacher (12 leads)": (0.3, 0.3)}
+    wanted = steps(1, tmp_path, tmp_path / "cache", [1, 2])
+    for step in wanted:
+        f1 = 0.2 * step.seed + more.get(step.label, (0.05, 0.05))[step.seed - 1]
+        scores = {
+            "figures": {"macro_auc": f1 + 0.4, "mean_average_precision": f1, "macro_f1": f1},
+            "per_class": [{"name": "AF", "auc": 0.3 + f1}, {"name": "SB", "auc": 0.75}],
+        }
+        (tmp_path / step.run).mkdir(parents=True)
+        (tmp_path / step.run / "scores.json").write_text(json.dumps(scores))
+    title, sections = comparison(1, wanted, tmp_path)
+    text, pictures = markdown(title, sections)
+    assert "| baseline | 30.00 ± 14.14 | 70.00 ± 14.14 | 30.00 ± 14.14 |" in text
+    assert "| **50.00 ± 28.28** |" in text
+    assert "baseline (30.00 %) and teacher (60.00 %)" in text
+    assert "kd: 17 %" in text
+    assert "liteheart: 67 %" in text
+    # Differences 0.1 and 0.3: mean 0.2, standard error 0.1, t of one degree of freedom 12.706.
+    assert "| baseline | +20.00 (-107.06 to +147.06) |" in text
+    assert "| AF | 90.0 | 60.0 |" in text
+    assert list(pictures) == ["table-1-auc.svg"]
 
 
 def test_pictures_go_onto_the_page() -> None:
-    picture = Picture("sizes", figures.sizes([SizedModel("tiny", 6e5, 0.86, None)]), "Sizes")
+    picture = Picture("loss", figures.curves({"training": ([1, 2], [3, 1])}, "x", "y"), "Loss")
     assert picture.suffix == "svg"
     assert "data:image/svg+xml;base64," in page("Run", [Section("A", [picture])])

@@ -13,7 +13,6 @@ from sklearn.preprocessing import StandardScaler
 from training.errors import TrainingError
 
 KINDS = ("N", "A", "O", "~")
-COLUMNS = ("CINC_N", "CINC_A", "CINC_O", "CINC_~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +132,3 @@ class RecordVerdict:
     def __call__(self, features: NDArray[np.floating]) -> list[str]:
         """The most probable kind of each record of [records, features]."""
         return [str(kind) for kind in self._fit.predict(features)]
-
-
-def direct_verdict(
-    probabilities: NDArray[np.floating], record: NDArray[np.integer], classes: Sequence[str]
-) -> list[str]:
-    """The kind of greatest mean probability, of a model with outputs ``COLUMNS``.
-
-    Args:
-        probabilities: [windows, classes].
-        record: [windows], as in ``record_features``.
-        classes: names of the model's outputs.
-
-    Raises:
-        TrainingError: if the model lacks one of the outputs, or as ``record_features``.
-    """
-    if missing := [c for c in COLUMNS if c not in classes]:
-        raise TrainingError(f"classes: no {', '.join(missing)}; a direct verdict needs all four")
-    four = probabilities[:, [list(classes).index(c) for c in COLUMNS]]
-    means = record_features(four, record)[:, :4]
-    return [KINDS[i] for i in means.argmax(axis=1)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.errors import TrainingError
-from training.evaluation.seeds import summary
+from training.evaluation.seeds import paired, summary
 from training.report.figures import class_auc
 from training.report.page import (
     Cell,
@@ -81,6 +81,9 @@ def comparison(
     sections = [Section("Figures", [Text(text), *_tables(number, scores)])]
     if "baseline" in scores and "teacher (12 leads)" in scores and number != 3:
         sections.append(Section("Gap to the teacher", [Text(_gap(scores))]))
+    ours = UNMIXED if UNMIXED in scores else "liteheart"
+    if ours in scores and len(scores[ours]) > 1:
+        sections.append(Section("Over the seeds", [_intervals(ours, scores)]))
     sections += _per_class(number, scores)
     return _TITLES[number], sections
 
@@ -157,22 +160,21 @@ def _part(scores: dict[str, Any], prefix: str) -> dict[str, float]:
 
 
 def _per_class(number: int, scores: dict[str, list[dict[str, Any]]]) -> list[Section]:
-    """The AUC of each class: as a picture, or as a table where twelve leads are compared."""
+    """The AUC of each class: as a table, and as a picture unless twelve leads are compared."""
     drawn = {n: s for n, s in scores.items() if number in {4, 6} or n in _DRAWN}
-    if not drawn:
+    classes = _names(next(iter(scores.values())))
+    if not drawn or len(classes) > _MANY:
         return []
-    classes = _names(next(iter(drawn.values())))
     aucs = {name: [_class_mean(s, c) for c in classes] for name, s in drawn.items()}
+    columns = [Column("class"), *(Column(n.removeprefix("lead "), digits=1) for n in aucs)]
+    rows: list[Sequence[Cell]] = [
+        [c, *(100 * v[i] for v in aucs.values())] for i, c in enumerate(classes)
+    ]
+    table = Table("AUC of each class, %", columns, rows)
     if number == 6:
-        columns = [Column("class"), *(Column(n.removeprefix("lead "), digits=1) for n in aucs)]
-        rows: list[Sequence[Cell]] = [
-            [c, *(100 * v[i] for v in aucs.values())] for i, c in enumerate(classes)
-        ]
-        return [Section("Per class", [Table("AUC of each class, by lead, %", columns, rows)])]
-    if len(classes) > _MANY:
-        return []
+        return [Section("Per class", [table])]
     picture = Picture(f"table-{number}-auc", class_auc(classes, aucs), "AUC of each class")
-    return [Section("Per class", [picture])]
+    return [Section("Per class", [table, picture])]
 
 
 def _seeds(count: int) -> str:
@@ -193,6 +195,33 @@ def _gap(scores: dict[str, list[dict[str, Any]]]) -> str:
         f"Share of the F1 gap between baseline ({100 * low:.2f} %) and teacher "
         f"({100 * high:.2f} %) that a method closes. " + "; ".join(lines) + "."
     )
+
+
+def _intervals(ours: str, scores: dict[str, list[dict[str, Any]]]) -> Table:
+    """How far one method is ahead of each other one, and how sure so many seeds make that."""
+    names = ("macro_auc", "mean_average_precision", "macro_f1")
+    rows: list[Sequence[Cell]] = []
+    for label, each in scores.items():
+        if label == ours or label.startswith("teacher") or len(each) != len(scores[ours]):
+            continue
+        ahead = paired(
+            *([{n: s["figures"][n] for n in names} for s in of] for of in (scores[ours], each))
+        )
+        rows.append(
+            [
+                label,
+                *(
+                    f"{100 * d.mean:+.2f} ({100 * d.low:+.2f} to {100 * d.high:+.2f})"
+                    for d in (ahead[n] for n in names)
+                    if d.low is not None and d.high is not None
+                ),
+            ]
+        )
+    caption = (
+        f"{ours} less each other, seed by seed: mean and 95 % confidence interval (paired t of "
+        f"{len(scores[ours])} seeds)"
+    )
+    return Table(caption, [Column("method"), *(Column(_COLUMNS[n].name) for n in names)], rows)
 
 
 def _class_mean(scores: list[dict[str, Any]], name: str) -> float:

@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
@@ -68,7 +68,6 @@ class Heat:
     heat: NDArray[np.floating]
 
 
-@dataclass(frozen=True, slots=True)
 class SizedModel:
     """One point of ``sizes``.
 
@@ -299,49 +298,6 @@ def curves(
         ax.set_ylabel(y_label)
         ax.grid()
         figure.legend(loc="outside upper left", ncols=4)
-        return _svg(figure)
-
-
-def sizes(models: Sequence[SizedModel]) -> bytes:
-    """Macro AUC over the number of parameters, named points, bars of a standard deviation; SVG.
-
-    Raises:
-        TrainingError: if there is no model.
-    """
-    if not models:
-        raise TrainingError("sizes: expected at least one model")
-    counts = [model.parameters / 1e6 for model in models]
-    middle = (min(counts) * max(counts)) ** 0.5
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        ax = figure.subplots()
-        for model, millions in zip(models, counts, strict=True):
-            ax.errorbar(
-                millions,
-                model.auc,
-                yerr=model.deviation,
-                color=_COLOURS[0],
-                fmt="o",
-                ms=6,
-                capsize=3,
-                lw=1.2,
-            )
-            # Names of points in the right half stand on their left, so that they stay inside.
-            right = millions > middle
-            ax.annotate(
-                model.name,
-                (millions, model.auc),
-                xytext=(-9 if right else 9, 0),
-                textcoords="offset points",
-                ha="right" if right else "left",
-                va="center",
-            )
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        ax.margins(x=0.18, y=0.15)
-        ax.set_xlabel("parameters / million")
-        ax.set_ylabel("macro AUC")
-        ax.grid()
         return _svg(figure)
 
 

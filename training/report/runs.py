@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.leads import LEADS
 from training.config import CONFIG, load_config
 from training.errors import TrainingError
-from training.evaluation.gradcam import grad_cam
-from training.fit import HISTORY
+from training.evaluation.gradcam import grad_cam, lead_saliency
+from training.fit import HISTORY, device
 from training.networks import load_classifier
 from training.pool import Pool
 from training.report.comparison import write
@@ -73,8 +73,8 @@ def _curves(runs: Sequence[Path]) -> list[Picture]:
             raise TrainingError(f"{run}: no {HISTORY}; expected the folder of a run")
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         at = [line["step"] for line in lines]
-        loss[run.name] = (at, [line["loss"] for line in lines])
-        score[run.name] = (at, [line["validation_score"] for line in lines])
+        loss[str(run)] = (at, [line["loss"] for line in lines])
+        score[str(run)] = (at, [line["validation_score"] for line in lines])
     return [
         Picture("training-loss", curves(loss, "step", "loss"), "Training loss"),
         Picture("validation-score", curves(score, "step", "score"), "Validation score"),
@@ -85,7 +85,7 @@ def _per_class(runs: Sequence[Path]) -> Picture:
     table: dict[str, dict[str, float]] = {}
     for run in runs:
         said = json.loads((run / SCORES).read_text(encoding="utf-8"))
-        table[run.name] = {c["name"]: c["auc"] for c in said["per_class"]}
+        table[str(run)] = {c["name"]: c["auc"] for c in said["per_class"]}
     classes = list(dict.fromkeys(c for aucs in table.values() for c in aucs))[:60]
     values = {n: [aucs.get(c, float("nan")) for c in classes] for n, aucs in table.items()}
     return Picture("auc-per-class", class_auc(classes, values), "AUC of each class")
@@ -101,11 +101,11 @@ def _looks(run: Path) -> list[Picture]:
     real = pool.leads(rows, windows)
     restored = make_inputs(config, pool, None)(real, Batch(pool, rows, windows, WHOLE))
     with torch.inference_mode():
-        features = torch.cat([net.features(x) for x in torch.split(restored, 128)])  # type: ignore[operator]
+        features = torch.cat([net.features(x) for x in torch.split(restored.to(device()), 128)])  # type: ignore[operator]
     common = int(pool.labels[rows].sum(axis=0).argmax())
     # The record and the class that the network is surest of, the commonest class aside.
     with torch.inference_mode():
-        logits = net.classify(features)  # type: ignore[operator]
+        logits = net.classify(features).cpu()  # type: ignore[operator]
     right = torch.where(torch.from_numpy(pool.labels[rows]) > 0, logits, -torch.inf)
     right[:, common] = -torch.inf
     record, target = divmod(int(right.argmax()), len(classes))
@@ -118,21 +118,31 @@ def _looks(run: Path) -> list[Picture]:
         ),
         Picture(
             "features",
-            tsne({run.name: features.numpy()}, *_groups(pool.labels[rows], classes), seed=1),
+            tsne({str(run): features.cpu().numpy()}, *_groups(pool.labels[rows], classes), seed=1),
             "t-SNE of the student's features",
         ),
     ]
     if hasattr(net, "blocks"):
-        heat = grad_cam(net, net.blocks, one, target)[0].numpy()  # type: ignore[arg-type]
+        heat = grad_cam(net, net.blocks, one.to(device()), target)[0].cpu().numpy()  # type: ignore[arg-type]
+        bears = lead_saliency(net, one.to(device()), target)[0].cpu()
+        share = bears / bears.sum().clamp(min=1e-12)
         shown = [LEADS.index(name) for name in ("I", "II", "V1", "V5")]
         pictures.append(
             Picture(
                 "grad-cam",
                 heat_strips(
-                    [Heat(f"{LEADS[i]} restored", one[0, i].numpy(), heat) for i in shown],
+                    [
+                        Heat(label, leads[0, i].numpy(), heat)
+                        for i in shown
+                        for label, leads in (
+                            (f"{LEADS[i]} restored, bears {share[i]:.0%}", one.cpu()),
+                            (f"{LEADS[i]} real", other),
+                        )
+                    ],
                     pool.parts[0].cache.rate,
                 ),
-                f"Grad-CAM of {classes[target]} over restored leads",
+                f"Grad-CAM of {classes[target]} over restored leads, and over the real ones, which "
+                "it was not shown; how much of what bears on its verdict each lead has",
             )
         )
     return pictures
