@@ -36,6 +36,7 @@ from training.datasets.record import Record  # noqa: E402
 from training.datasets.splits import hashed_split  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
 from training.export import write_bundle  # noqa: E402
+from training.faults import distort  # noqa: E402
 from training.losses import Outputs, Shape, Targets, methods  # noqa: E402
 from training.losses.base import flipped  # noqa: E402
 from training.losses.liteheart import Discriminator, LiteHeart, LiteHeartOne  # noqa: E402
@@ -636,6 +637,9 @@ def test_a_table_does_not_take_the_figures_of_another_run_for_its_own(
 
 def test_windows_of_two_kinds_are_not_mixed(toy: Path, tmp_path: Path) -> None:
     prepare(Toy(), tmp_path / "fast", rate=250)
+    cut = write_yaml(tmp_path / "t.yaml", tmp_path / "fast", network="teacher", crop=0.5)
+    with pytest.raises(TrainingError, match="250 Hz; augment and crop are made for 100 Hz"):
+        _train(cut, tmp_path / "run")
     parts = [(Cache(toy), None), (Cache(tmp_path / "fast"), None)]
     with pytest.raises(TrainingError, match="1000 samples at 100 Hz and 1000 samples at 250 Hz"):
         Pool(parts, ["AF"])  # type: ignore[arg-type]
@@ -878,6 +882,16 @@ def test_each_method_of_a_table_learns_alike(
     assert taught == [[tmp_path / folder / "teacher-1"]] * (many - 1)
 
 
+def test_a_method_that_is_added_is_in_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = {**methods(), "new": methods()["kd"]}
+    monkeypatch.setattr(tables, "methods", lambda: new)
+    labels = [step.label for step in steps(1, tmp_path, tmp_path, [1])]
+    assert labels[-4:] == ["new", "liteheart-1", "liteheart-2", "liteheart"]
+    assert set(labels) == {*new, "restoration", "baseline", "teacher (12 leads)"}
+
+
 def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:
     from training.results import evaluate
 
@@ -1039,6 +1053,33 @@ def test_resampling_leaves_what_has_no_beats_and_is_seeded() -> None:
     one, two = (resample_beats(lead, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(one, two)
     assert 60 < (one != lead).flatten(1).any(dim=1).sum() < 140, "half of them"
+
+
+def test_a_clock_that_is_wrong_moves_beats_apart() -> None:
+    lead, places = beating([80] * 9)
+    for seed in range(20):
+        made = distort(lead, torch.Generator().manual_seed(seed))
+        found = r_peaks(made[0, 0].numpy())
+        spacing = np.diff(found)
+        kept = spacing[spacing < 120]  # none over a stretch without a signal
+        assert 80 * 0.965 <= np.median(kept) <= 80 * 1.035
+    assert len(places) == 10
+
+
+def test_electrodes_and_clocks_fail_as_often_as_is_said() -> None:
+    lead, _ = beating([80] * 9)
+    many = (lead + 1).expand(2000, -1, -1)
+    made = distort(many, torch.Generator().manual_seed(1))
+    assert torch.equal(made, distort(many, torch.Generator().manual_seed(1)))
+    zero = made[:, 0] == 0
+    off = zero.any(1)
+    assert off.float().mean().item() == pytest.approx(0.15, abs=0.03)
+    lengths = zero[off].sum(1)
+    assert int(lengths.min()) >= 29
+    assert int(lengths.max()) <= 201
+    assert all((torch.diff(z.int()).abs().sum() <= 2) for z in zero[off][:50]), "one stretch"
+    kept = (made[:, 0, -1] == many[:, 0, -1]).float().mean().item()
+    assert kept == pytest.approx(0.7, abs=0.1), "the height changes in three of ten"
 
 
 def test_augmentation_is_seeded_and_keeps_the_scale() -> None:

@@ -76,6 +76,9 @@ class RunConfig(_Strict):
     )
     augment: bool = Field(False, description="wearable noise on the measured lead")
     resample: bool = Field(False, description="before that, beat-wise resampling of it (STAR)")
+    faults: bool = Field(
+        False, description="before that, electrode off for a while, errors of gain and of rate"
+    )
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
@@ -86,8 +89,9 @@ class RunConfig(_Strict):
             raise ValueError(f"method {self.method!r} needs teachers: runs of a trained teacher")
         if self.network == "student" and self.augment and not self.restoration:
             raise ValueError("augment needs a restoration net that has seen noise too")
-        if self.resample and not (self.network == "student" and self.augment):
-            raise ValueError("resample: goes with augment, for a student")
+        for key in ("resample", "faults"):
+            if getattr(self, key) and not (self.network == "student" and self.augment):
+                raise ValueError(f"{key}: goes with augment, for a student")
         return self
 
 

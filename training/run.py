@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from training.classes import resolve
 from training.config import CONFIG, RunConfig, load_config, read_made, save_config
+from training.data import RATE
 from training.datasets.cache import Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
@@ -32,6 +33,11 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         TrainingError: if the folder holds another run, or anything a person can mend.
     """
     selections = select(config)
+    for cache, _ in selections["train"]:
+        if (config.augment or config.crop) and cache.rate != RATE:
+            raise TrainingError(
+                f"{cache.path}: {cache.rate:g} Hz; augment and crop are made for {RATE:g} Hz"
+            )
     # Restoring leads takes no labels, so its data need not have any.
     restores = config.network == "restoration"
     classes = () if restores else resolve(config.classes, selections["train"])

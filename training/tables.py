@@ -173,7 +173,8 @@ def few_labels(runs: Path, cache: Path, seeds: Sequence[int], recipe: Recipe) ->
         )
         student = {**common, "network": "student", **recipe.student}
         yield Step(f"{name}/baseline-{seed}", "baseline", seed, _config(cache, **student))
-        for method in (*RIVALS, *LITEHEART):
+        others = [name for name in methods() if name not in RIVALS + LITEHEART]
+        for method in (*RIVALS, *others, *LITEHEART):
             restores = methods()[method].restores
             yield Step(
                 f"{name}/{method}-{seed}",
@@ -286,6 +287,7 @@ def recipes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
         "labels alone": {"method": None, "teachers": []},
         "regions mixed (liteheart-1)": {"method": "liteheart-1"},
         "beats resampled (STAR)": {"resample": True},
+        "electrode off, errors of gain and rate": {"faults": True},
     }
     short = {"steps": 300, "batch": 128, "validate_every": 100}
     for seed in seeds:

@@ -247,6 +247,7 @@ def make_inputs(config: RunConfig, pool: Pool, generator: torch.Generator | None
         generator if config.augment else None,
         flip,
         resample=config.resample,
+        faults=config.faults,
     )
 
 

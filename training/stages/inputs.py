@@ -14,6 +14,7 @@ from torch import Tensor
 from models.leads import LEADS
 from models.restoration import RestorationNet
 from training.augment import augment
+from training.faults import distort
 from training.fit import BEST, device, disk, mixed
 from training.networks import load_restoration
 from training.pool import Pool
@@ -81,6 +82,7 @@ class RestoredLeads:
         generator: draws the noise; None for none.
         flip: data sets (by place in the pool) whose recorders are held either way round.
         resample: whether beats are resampled before there is noise.
+        faults: whether electrodes and clocks fail before there is noise.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class RestoredLeads:
         flip: frozenset[int],
         *,
         resample: bool = False,
+        faults: bool = False,
     ) -> None:
         self._run, self._lead, self._generator, self._flip = (
             run,
@@ -98,7 +101,7 @@ class RestoredLeads:
             generator,
             flip,
         )
-        self._resample = resample
+        self._resample, self._faults = resample, faults
         self.network: RestorationNet = load_restoration(run)
         self._stored: dict[Path, NDArray[np.float16]] = {}
 
@@ -110,6 +113,8 @@ class RestoredLeads:
         measured = leads[:, self._lead : self._lead + 1, batch.cut]
         if self._resample:
             measured = resample_beats(measured, self._generator)
+        if self._faults:
+            measured = distort(measured, self._generator)
         groups = torch.from_numpy(batch.pool.groups[batch.rows])
         turned = torch.isin(groups, torch.tensor(sorted(self._flip), dtype=groups.dtype))
         measured = augment(measured, self._generator, flip=turned)
