@@ -628,7 +628,11 @@ def test_the_table_may_have_another_name(tmp_path: Path) -> None:
         ("name,AF\nin/a,1\n", "no column 'record'; it has name, AF"),
         ("record,AF\nin/a\n", "line 2: expected 2 cells"),
         ("record,fold,AF\nin/a,x,1\n", "record in/a: fold 'x'"),
-        ("record,AF\nnowhere,1\n", "no readable recording with a lead"),
+        ("record,AF\nnowhere,1\n", "no readable recording with a lead.*no nowhere with"),
+        (f"record,AF\n{'x' * 5000},1\n", "no readable recording with a lead"),
+        ("record,fold,AF,AF\nin/a,1,1,0\n", r"labels\.csv: column 'AF' stands there twice"),
+        ("record,AF\n", r"labels\.csv: no rows; expected one a record"),
+        ("", r"labels\.csv: no column 'record'; it has none"),
     ],
 )
 def test_a_broken_table_is_one_line(tmp_path: Path, table: str, message: str) -> None:
@@ -636,6 +640,19 @@ def test_a_broken_table_is_one_line(tmp_path: Path, table: str, message: str) ->
     with pytest.raises(TrainingError, match=message) as caught:
         Folder(folder).read("in/a")
     assert "\n" not in str(caught.value)
+
+
+def test_why_the_first_recording_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("time,II\n0.00,1\n0.01,2\n")
+    (tmp_path / "labels.csv").write_text("record,AF\ng,1\n")
+    with pytest.raises(TrainingError, match=r"with a lead by its name; the first: .*no unit"):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["", "record,label\n", "record,AF\n"])
+def test_a_table_without_rows_is_of_no_challenge(tmp_path: Path, table: str) -> None:
+    (tmp_path / "labels.csv").write_text(table)
+    assert guess_kind(tmp_path) == "folder"
 
 
 def test_a_gap_between_segments_holds_no_samples(tmp_path: Path) -> None:

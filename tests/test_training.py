@@ -1,5 +1,6 @@
 """How a bundle is made: mixing, the loop, the stages end to end, and what goes wrong on the way."""
 
+import fcntl
 import json
 import os
 import resource
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,8 @@ from training.pool import Pool, Shuffle  # noqa: E402
 from training.provenance import data_of, methods_of  # noqa: E402
 from training.release import assemble, release  # noqa: E402
 from training.resampling import r_peaks, resample_beats  # noqa: E402
+from training.results import evaluate  # noqa: E402
+from training.run import train  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
 from training.stages.classifier import Classifier  # noqa: E402
 from training.stages.masked import withheld  # noqa: E402
@@ -248,6 +251,10 @@ def test_batches_go_over_all_records_before_any_comes_again() -> None:
         ({"lead": "IV"}, "lead"),
         ({"wrong": 1}, "wrong"),
         ({"data": []}, "data"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 10**20}, "seed"),
+        ({"strides": [0, 1, 1]}, "strides"),
+        ({"options": {"negatives": float("nan")}}, "options.negatives"),
     ],
 )
 def test_a_wrong_configuration_is_named_in_one_line(
@@ -299,8 +306,6 @@ def test_a_class_without_a_record_is_named(toy: Path, tmp_path: Path) -> None:
 
 
 def _train(config: Path, run: Path, **changes: object) -> dict[str, float]:
-    from training.run import train
-
     return train(load_config(config, changes), run)
 
 
@@ -521,8 +526,6 @@ def test_several_teachers_are_averaged_and_what_one_does_not_know_is_left_out(
 def test_every_method_trains_and_is_measured(
     method: str | None, toy: Path, trained: Path, tmp_path: Path
 ) -> None:
-    from training.results import evaluate
-
     config = write_yaml(
         tmp_path / "s.yaml",
         toy,
@@ -602,8 +605,129 @@ def test_a_folder_of_another_run_is_not_overwritten(
     toy: Path, trained: Path, tmp_path: Path
 ) -> None:
     config = write_yaml(tmp_path / "t.yaml", toy, network="teacher", seed=9)
-    with pytest.raises(TrainingError, match="another configuration"):
+    with pytest.raises(TrainingError, match=r"another configuration \(seed, mix\)"):
         _train(config, trained / "teacher")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda run: (run / "checkpoint.pt").write_bytes(b""), "not a checkpoint of this run"),
+        (lambda run: (run / "checkpoint.pt").write_bytes(b"x" * 99), "not a checkpoint of this"),
+        (lambda run: (run / "best.pt").write_bytes(b"PK"), "best.pt: damaged"),
+        (lambda run: (run / "best.pt").unlink(), "no best.pt"),
+    ],
+)
+def test_a_damaged_run_ends_in_one_line(
+    damage: Callable[[Path], object], says: str, toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained / "teacher", tmp_path / "run")
+    damage(run)
+    with pytest.raises(TrainingError, match=says) as error:
+        train(load_config(run / "run.yaml"), run)
+    assert "\n" not in str(error.value)
+
+
+def test_a_history_that_was_cut_off_is_gone_on_with(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "t.yaml", toy, network="teacher")
+    _train(config, tmp_path / "run")
+    history = tmp_path / "run" / "history.jsonl"
+    whole = history.read_text()
+    history.write_text(whole + '{"step": 6, "lo')
+    _train(config, tmp_path / "run")
+    assert history.read_text() == whole
+    history.write_text('{"step": 2, "lo\n' + whole)
+    with pytest.raises(TrainingError, match=r"history.jsonl: line 1 is damaged"):
+        _train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("network", ["teacher", "restoration"])
+def test_a_state_that_is_no_number_is_neither_kept_nor_gone_on_from(
+    network: str, toy: Path, tmp_path: Path
+) -> None:
+    schedule = {"steps": 3, "batch": 8, "validate_every": 1, "learning_rate": 1e30}
+    config = write_yaml(tmp_path / "t.yaml", toy, network=network, schedule=schedule)
+    with pytest.raises(TrainingError, match=r"is not a number.*no checkpoint yet"):
+        _train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "best.pt").exists()
+    better = write_yaml(tmp_path / "t.yaml", toy, network=network)
+    assert np.isfinite(_train(better, tmp_path / "run")["score"]), "the folder is free again"
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "t.yaml", toy, network="teacher")
+    (tmp_path / "run").mkdir()
+    held = os.open(tmp_path / "run", os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="run: another process is training it"):
+            _train(config, tmp_path / "run")
+    finally:
+        os.close(held)
+    _train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("restoration", "no validation record with all twelve leads; restoration needs them"),
+        ("masked", "no validation record with all twelve leads; masking needs them"),
+        ("teacher", "no class has both a positive and a negative to validate on"),
+    ],
+)
+def test_records_that_cannot_validate_are_refused_at_once(
+    network: str, says: str, toy: Path, tmp_path: Path
+) -> None:
+    class NoLabels(Watch):
+        columns = ()
+
+        def read(self, name: str) -> Record:
+            return replace(super().read(name), positive=frozenset())
+
+    prepare(NoLabels(), tmp_path / "watch")
+    data = [
+        {"cache": str(toy), "train": [1, 2, 3]},
+        {"cache": str(tmp_path / "watch"), "train": [], "validation": None},
+    ]
+    config = write_yaml(tmp_path / "t.yaml", toy, network=network, data=data)
+    with pytest.raises(TrainingError, match=says):
+        _train(config, tmp_path / "run")
+
+
+def test_an_export_leaves_the_bundle_as_it_is_until_there_is_a_new_one(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import release as module
+
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        restores=True,
+        restoration=str(trained / "restoration"),
+    )
+    _train(config, tmp_path / "run")
+    bundles = tmp_path / "bundles"
+    shutil.copytree(find_bundle(DEFAULT).path, bundles / "mine")
+    before = {p.name: p.read_bytes() for p in (bundles / "mine").iterdir()}
+    monkeypatch.setattr(module, "BUNDLES", bundles)
+
+    def broken(*_: object) -> dict[str, object]:
+        raise FileNotFoundError(2, "No such file", "shard")
+
+    monkeypatch.setattr(module, "metrics", broken)
+    with pytest.raises(TrainingError, match=r"mine: cannot be written .*shard"):
+        release(tmp_path / "run", "mine", "9", tmp_path)
+    assert {p.name: p.read_bytes() for p in (bundles / "mine").iterdir()} == before
+    assert [p.name for p in bundles.iterdir()] == ["mine"]
+    measured = find_bundle(DEFAULT).manifest.metrics
+    classes = dict.fromkeys(CLASSES, 0.9)
+    fold9 = {**measured["ptbxl_fold9_lead_one"]}
+    fold9 |= dict.fromkeys(("auc", "positives", "sensitivity", "precision"), classes)
+    monkeypatch.setattr(module, "metrics", lambda *_: {**measured, "ptbxl_fold9_lead_one": fold9})
+    made = release(tmp_path / "run", "mine", "9", tmp_path)
+    assert (made.path, made.manifest.version, made.classes) == (bundles / "mine", "9", CLASSES)
+    assert "# mine 9" in (bundles / "mine" / "README.md").read_text()
 
 
 def test_a_run_does_not_go_on_with_data_that_was_prepared_anew(tmp_path: Path) -> None:
@@ -616,8 +740,9 @@ def test_a_run_does_not_go_on_with_data_that_was_prepared_anew(tmp_path: Path) -
     _train(config, tmp_path / "run")  # the same bytes
     shutil.rmtree(cache)
     prepare(Long(), cache)
-    with pytest.raises(TrainingError, match=f"^{tmp_path / 'run'}: holds a run of other data"):
-        _train(config, tmp_path / "run")
+    for go_on in (lambda: _train(config, tmp_path / "run"), lambda: evaluate(tmp_path / "run")):
+        with pytest.raises(TrainingError, match=f"^{tmp_path / 'run'}: holds a run of other data"):
+            go_on()
 
 
 def test_a_table_does_not_take_the_figures_of_another_run_for_its_own(
@@ -628,7 +753,7 @@ def test_a_table_does_not_take_the_figures_of_another_run_for_its_own(
     monkeypatch.setattr(tables, "steps", lambda *_: wanted)
     run = tmp_path / wanted[0].run
     run.mkdir(parents=True)
-    made = {"data": [{"name": "other", "fingerprint": "other", "licence": ""}]}
+    made = {"classes": [], "data": [{"name": "other", "fingerprint": "other", "licence": ""}]}
     save_config(wanted[0].config, run, made)
     (run / "scores.json").write_text("{}")
     with pytest.raises(TrainingError, match="holds a run of other data"):
@@ -640,6 +765,13 @@ def test_windows_of_two_kinds_are_not_mixed(toy: Path, tmp_path: Path) -> None:
     cut = write_yaml(tmp_path / "t.yaml", tmp_path / "fast", network="teacher", crop=0.5)
     with pytest.raises(TrainingError, match="250 Hz; augment and crop are made for 100 Hz"):
         _train(cut, tmp_path / "run")
+    run = tmp_path / "run-of-toy"
+    _train(write_yaml(tmp_path / "s.yaml", toy, network="student"), run)
+    with pytest.raises(TrainingError, match="fast: windows of 1000 samples at 100 Hz and"):
+        cross_device(run, Cache(tmp_path / "fast"), None)
+    more = write_yaml(tmp_path / "m.yaml", tmp_path / "fast", network="student", start=str(run))
+    with pytest.raises(TrainingError, match="windows of 1000 samples at 250 Hz and"):
+        _train(more, tmp_path / "more")
     parts = [(Cache(toy), None), (Cache(tmp_path / "fast"), None)]
     with pytest.raises(TrainingError, match="1000 samples at 100 Hz and 1000 samples at 250 Hz"):
         Pool(parts, ["AF"])  # type: ignore[arg-type]
@@ -653,15 +785,17 @@ def test_data_without_the_lead_is_refused(toy: Path, tmp_path: Path) -> None:
         cross_device(run, Cache(tmp_path / "watch"), None)
 
 
-def test_a_bundle_for_the_daemon_is_of_its_rate(trained: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_the_daemon_is_of_its_rate(tmp_path: Path) -> None:
     prepare(Toy(), tmp_path / "fast", rate=250)
     config = write_yaml(
         tmp_path / "s.yaml",
         tmp_path / "fast",
         network="student",
         restores=True,
-        restoration=str(trained / "restoration"),
+        restoration=str(tmp_path / "restoration"),
     )
+    restores = write_yaml(tmp_path / "r.yaml", tmp_path / "fast", network="restoration")
+    _train(restores, tmp_path / "restoration")
     _train(config, tmp_path / "run")
     with pytest.raises(TrainingError, match="learnt from 1000 samples at 250 Hz; a bundle"):
         release(tmp_path / "run", "none", "0", tmp_path)
@@ -791,8 +925,6 @@ def test_what_is_withheld_is_whole_leads_and_whole_stretches() -> None:
 def test_masked_pre_training_learns_without_a_label_and_is_built_upon(
     toy: Path, tmp_path: Path
 ) -> None:
-    from training.results import evaluate
-
     pretext = write_yaml(
         tmp_path / "m.yaml",
         toy,
@@ -828,8 +960,6 @@ def test_masked_pre_training_needs_tokens(toy: Path, tmp_path: Path) -> None:
 
 
 def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path) -> None:
-    from training.results import evaluate
-
     config = write_yaml(
         tmp_path / "s.yaml",
         toy,
@@ -893,8 +1023,6 @@ def test_a_method_that_is_added_is_in_the_tables(
 
 
 def test_a_teacher_judges_restored_leads(toy: Path, trained: Path) -> None:
-    from training.results import evaluate
-
     run = trained / "restoration"
     figures = evaluate(run, trained / "teacher")["figures"]
     assert 0 <= figures["teacher_agreement"] <= 1
@@ -987,7 +1115,11 @@ def test_a_bundle_names_all_data_that_any_of_its_runs_learnt_from(tmp_path: Path
         run = tmp_path / name
         run.mkdir()
         listed = [{"name": n, "fingerprint": f, "licence": f"{n}'s"} for n, f in made]
-        save_config(parse_config({"network": "student", **fields}, name), run, {"data": listed})
+        save_config(
+            parse_config({"network": "student", **fields}, name),
+            run,
+            {"classes": [], "data": listed},
+        )
         return run
 
     def seen(cache: str, *folds: list[int] | None) -> dict[str, object]:

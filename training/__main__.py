@@ -219,8 +219,11 @@ def _table(parsed: argparse.Namespace) -> None:
 
 
 def _packed(data: Path | None) -> None:
-    if data is None or not (data / "ptbxl100").is_dir():
-        raise TrainingError(f"--data {data}: expected a folder that holds ptbxl100 and cinc2017")
+    if data is None:
+        raise TrainingError("--data: missing; expected the folder of packed recordings")
+    for name in ("ptbxl100/labels.csv", "cinc2017/labels.csv", "lead1/all.npz", "samples/mitdb"):
+        if not (data / name).exists():
+            raise TrainingError(f"--data {data}: no {name}; expected the packed recordings")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ class Data(_Strict):
     test: list[int] | None = Field([], description="folds `evaluate` measures")
 
 
+_Stride = Annotated[int, Field(ge=1, le=16)]
+
+
 class Schedule(_Strict):
     """A one-cycle AdamW run (Smith and Topin 2018), counted in optimizer steps."""
 
@@ -53,14 +56,18 @@ class RunConfig(_Strict):
     labelled: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the training records whose labels are used"
     )
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     size: str = Field("base", description="width and depth, or the name of a backbone")
-    strides: tuple[int, int, int] = Field((4, 4, 4), description="of the convolution blocks")
+    strides: tuple[_Stride, _Stride, _Stride] = Field(
+        (4, 4, 4), description="of the convolution blocks"
+    )
     start: Path | None = Field(None, description="run whose weights to start from")
     restoration: Path | None = Field(None, description="run of the restoration net")
     teachers: list[Path] = Field([], description="runs of the teacher; several are averaged")
     method: str | None = Field(None, description="distillation method; none is the baseline")
-    options: dict[str, float] = Field({}, description="hyper-parameters of the method")
+    options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        {}, description="hyper-parameters of the method"
+    )
     restores: bool = Field(
         False, description="the student reads restored leads though its method does not ask for it"
     )
@@ -159,7 +166,9 @@ def read_made(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainingError(f"{run}: no {CONFIG}; expected the folder of a run")
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    made: dict[str, Any] = raw.get("made", {})
+    made = raw.get("made")
+    if not (isinstance(made, dict) and {"classes", "data"} <= made.keys()):
+        raise TrainingError(f"{path}: no made.classes and made.data; expected what training wrote")
     return made
 
 

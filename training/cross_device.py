@@ -9,7 +9,7 @@ from training.config import CONFIG, load_config
 from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.networks import load_classifier
-from training.pool import Pool
+from training.pool import Pool, check_alike
 from training.results import Predicted, scored, write_scores
 from training.run import select
 from training.stages.classifier import make_inputs, predict
@@ -32,6 +32,7 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     config = load_config(run / CONFIG)
     if any(Cache(d.cache).fingerprint == cache.fingerprint for d in config.data):
         raise TrainingError(f"{run}: was trained on {cache.path}; expected another data set")
+    check_alike([Cache(config.data[0].cache), cache])
     net, classes = load_classifier(run)
     every = Pool([(cache, folds)], classes)
     shared = np.flatnonzero((every.labels * every.known).sum(axis=0) > 0)

@@ -1,5 +1,6 @@
 """The loop that every network is trained by: steps, validation, early stopping, checkpoints."""
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from training.errors import TrainingError
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 HISTORY = "history.jsonl"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _log = structlog.get_logger()
 
 
@@ -93,6 +95,7 @@ def fit(task: Task, schedule: Schedule, run: Path) -> dict[str, float]:
         if progress.step % schedule.validate_every and progress.step < schedule.steps:
             continue
         figures = task.validate()
+        _check_finite(task, figures, run, progress.step)
         if not best or figures["score"] > best["score"]:
             best = {**figures, "step": float(progress.step)}
             progress.best_step = progress.step
@@ -110,9 +113,48 @@ def fit(task: Task, schedule: Schedule, run: Path) -> dict[str, float]:
                 "best": best,
             },
         )
-    task.network.load_state_dict(torch.load(run / BEST, weights_only=True))
+    task.network.load_state_dict(read_weights(run))
     task.network.eval()
     return best
+
+
+def read_weights(run: Path) -> dict[str, Tensor]:
+    """The weights of a run's best validation.
+
+    Raises:
+        TrainingError: if they are not there or damaged.
+    """
+    path = run / BEST
+    if not path.is_file():
+        raise TrainingError(f"{run}: no {BEST}; expected the folder of a trained run")
+    try:
+        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path}: damaged; expected weights, train the run anew") from error
+    return weights
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """What a run reported at each validation, step by step.
+
+    A last line that was not written to its end, by a full disk or a power cut, is left out.
+
+    Raises:
+        TrainingError: if there is no history, or an earlier line is damaged.
+    """
+    path = run / HISTORY
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{run}: no {HISTORY} to read; expected the folder of a run") from error
+    lines, _, _ = text.rpartition("\n")
+    result = []
+    for number, line in enumerate(lines.splitlines(), 1):
+        try:
+            result.append(json.loads(line))
+        except ValueError as error:
+            raise TrainingError(f"{path}: line {number} is damaged; remove it") from error
+    return result
 
 
 class _Progress:
@@ -162,21 +204,33 @@ def _step(
     values = {name: float(term.detach()) for name, term in terms.items()}
     if not math.isfinite(values["loss"]):
         parts = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        kept = (
-            f"{run / CHECKPOINT} holds the last good state"
-            if (run / CHECKPOINT).exists()
-            else ("no checkpoint yet")
-        )
-        raise TrainingError(
-            f"{run}: the loss at step {step + 1} is not a number ({parts}); {kept}. "
-            "Lower schedule.learning_rate or look for bad values in the prepared data"
-        )
+        raise _not_a_number(run, f"the loss at step {step + 1} is not a number ({parts})")
     optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     cycle.step()
     return values
+
+
+def _check_finite(task: Task, figures: dict[str, float], run: Path, step: int) -> None:
+    """A state that is not finite must neither be kept as the best nor be gone on from."""
+    if not math.isfinite(figures["score"]):
+        raise _not_a_number(run, f"the validation at step {step} is not a number")
+    if not all(bool(torch.isfinite(p).all()) for p in task.trained.parameters()):
+        raise _not_a_number(run, f"a weight at step {step} is not a number")
+
+
+def _not_a_number(run: Path, what: str) -> TrainingError:
+    kept = (
+        f"{run / CHECKPOINT} holds the last good state"
+        if (run / CHECKPOINT).exists()
+        else "no checkpoint yet"
+    )
+    return TrainingError(
+        f"{run}: {what}; {kept}. Lower schedule.learning_rate (in another folder once there is a "
+        "checkpoint) or look for bad values in the prepared data"
+    )
 
 
 def _report(run: Path, progress: _Progress, figures: dict[str, float]) -> None:
@@ -200,10 +254,9 @@ def _resume(
     try:
         saved = torch.load(path, weights_only=True, map_location=device())
         task.trained.load_state_dict(saved["trained"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0]
+    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(
-            f"{path}: not a checkpoint of this run ({first}); remove the folder to start anew"
+            f"{path}: not a checkpoint of this run; remove the folder to start anew"
         ) from error
     optimizer.load_state_dict(saved["optimizer"])
     cycle.load_state_dict(saved["cycle"])
@@ -219,9 +272,12 @@ def _resume(
 
 def _cut_history(path: Path, step: int) -> None:
     """Drop lines past the checkpoint, from a run killed between the two writes."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    lines = read_history(path.parent) if path.exists() else []
+    kept = "".join(f"{json.dumps(line)}\n" for line in lines if line["step"] <= step)
+    temporary = path.with_suffix(".new")
+    with disk(path):
+        temporary.write_text(kept, encoding="utf-8")
+        temporary.replace(path)
 
 
 def _random_state() -> dict[str, Tensor]:
@@ -259,9 +315,13 @@ class disk:  # noqa: N801  (a context manager, used like a function)
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, (OSError, RuntimeError)):
+            return
+        said = " ".join(str(error).split())[:200]
         # torch wraps what the system said in a RuntimeError of its own.
-        if isinstance(error, (OSError, RuntimeError)):
-            raise TrainingError(
-                f"{self._path}: cannot be written ({str(error).splitlines()[0]}); free some space "
-                "and run the same command again, it goes on from the last checkpoint"
-            ) from error
+        if isinstance(error, RuntimeError) or error.errno in _FULL:
+            said += "; free some space"
+        raise TrainingError(
+            f"{self._path}: cannot be written ({said}); the same command goes on from the last "
+            "checkpoint"
+        ) from error

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import structlog
-import torch
 from torch import nn
 
 from models.classifier import SIZES, ConvTransformer
@@ -12,7 +11,7 @@ from models.restoration import WIDTHS, RestorationNet
 from training.backbones import BACKBONES, build
 from training.config import CONFIG, RunConfig, load_config, read_made
 from training.errors import TrainingError
-from training.fit import BEST, device
+from training.fit import BEST, device, read_weights
 
 _log = structlog.get_logger()
 
@@ -61,7 +60,7 @@ def start_from(net: nn.Module, run: Path) -> None:
     Raises:
         TrainingError: if the run is not trained, or no weight fits.
     """
-    saved = _weights(run)
+    saved = read_weights(run)
     own = net.state_dict()
     fit = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     if not fit:
@@ -71,17 +70,9 @@ def start_from(net: nn.Module, run: Path) -> None:
     net.load_state_dict({**own, **fit})
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    path = run / BEST
-    if not path.is_file():
-        raise TrainingError(f"{run}: no {BEST}; expected the folder of a trained run")
-    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True, map_location="cpu")
-    return weights
-
-
 def _fixed(net: nn.Module, run: Path) -> nn.Module:
     try:
-        net.load_state_dict(_weights(run))
+        net.load_state_dict(read_weights(run))
     except RuntimeError as error:
         raise TrainingError(f"{run / BEST}: {' '.join(str(error).split())[:200]}") from error
     return net.to(device()).eval().requires_grad_(requires_grad=False)

@@ -56,7 +56,7 @@ class Pool:
         self.classes = tuple(classes)
         self.parts: list[Part] = []
         labels, known, complete = [], [], []
-        _check_alike([cache for cache, _ in selection])
+        check_alike([cache for cache, _ in selection])
         for cache, folds in selection:
             chosen = (
                 np.arange(len(cache.ids))
@@ -145,7 +145,12 @@ class Pool:
         return torch.from_numpy(self.labels[rows]), torch.from_numpy(self.known[rows])
 
 
-def _check_alike(caches: Sequence[Cache]) -> None:
+def check_alike(caches: Sequence[Cache]) -> None:
+    """Refuse data sets whose windows are of different length or rate.
+
+    Raises:
+        TrainingError: with the first two that differ.
+    """
     for cache in caches[1:]:
         kinds = [(c.rate, c.length) for c in (caches[0], cache)]
         if kinds[0] != kinds[1]:

@@ -1,6 +1,7 @@
 """From the run of a student to a shipped bundle: calibration, thresholds, alarm rules, metrics."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import structlog
@@ -60,23 +61,29 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
     )
     config = load_config(run / CONFIG)
     assert config.restoration is not None
-    bundle = write_bundle(
-        BUNDLES / name,
-        system,
-        classes,
-        thresholds,
-        alarm_rules(probabilities, pool.labels, known, classes),
-        version=version,
-        sizes={
-            "restoration": load_config(config.restoration / CONFIG).size,
-            "student": config.size,
-        },
-        method=", then ".join(methods_of(config)) or None,
-        data=data_of(run),
-    )
-    write_metrics(bundle, metrics(Runtime(bundle), data))
-    _log.info("bundle written", path=str(bundle.path))
-    return bundle
+    sizes = {"restoration": load_config(config.restoration / CONFIG).size, "student": config.size}
+    try:
+        # Beside, until all of it is there: what is at the name now may be what a gateway runs.
+        with TemporaryDirectory(prefix=".new-", dir=BUNDLES) as folder:
+            made = write_bundle(
+                Path(folder) / name,
+                system,
+                classes,
+                thresholds,
+                alarm_rules(probabilities, pool.labels, known, classes),
+                version=version,
+                sizes=sizes,
+                method=", then ".join(methods_of(config)) or None,
+                data=data_of(run),
+            )
+            write_metrics(made, metrics(Runtime(made), data))
+            (BUNDLES / name).mkdir(exist_ok=True)
+            for path in made.path.iterdir():
+                path.replace(BUNDLES / name / path.name)
+    except OSError as error:
+        raise TrainingError(f"{BUNDLES / name}: cannot be written ({error})") from error
+    _log.info("bundle written", path=str(BUNDLES / name))
+    return Bundle(BUNDLES / name)
 
 
 def _check(run: Path, pool: Pool) -> None:

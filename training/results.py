@@ -14,10 +14,10 @@ from training.config import CONFIG, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
-from training.fit import device, mixed
+from training.fit import device, disk, mixed
 from training.networks import load_classifier
 from training.pool import Pool
-from training.run import select
+from training.run import check_windows, require_same, select
 from training.stages.classifier import make_inputs, predict
 from training.stages.inputs import RestoredLeads
 
@@ -37,6 +37,7 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
         TrainingError: if the run is not trained, has seen no label, or names no test folds.
     """
     config = load_config(run / CONFIG)
+    require_same(config, run)
     if config.network == "masked":
         raise TrainingError(
             f"{run}: masked pre-training gives no verdicts to measure; finetune with start: {run}"
@@ -61,8 +62,10 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
 def write_scores(path: Path, result: dict[str, Any]) -> None:
     """Keep figures as JSON; a file that is there is whole, whenever the writing is cut off."""
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    with disk(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
 
 class Predicted:
@@ -126,6 +129,7 @@ def _complete(pool: Pool) -> Tensor:
 
 def _verdicts(config: RunConfig, teacher: Path, real: Tensor, restored: Tensor) -> Agreement:
     """What a teacher says of the test records' leads, at thresholds that validation chose."""
+    check_windows(config, teacher)
     net, classes = load_classifier(teacher)
     pool, test = (Pool(select(config)[kind], classes) for kind in ("validation", "test"))
     thresholds = choose_thresholds(

@@ -1,5 +1,9 @@
 """From a run's configuration to its weights."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,11 @@ from numpy.typing import NDArray
 from training.classes import resolve
 from training.config import CONFIG, RunConfig, load_config, read_made, save_config
 from training.data import RATE
-from training.datasets.cache import Cache
+from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
 from training.fit import CHECKPOINT, disk, fit
-from training.pool import Pool
+from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
 from training.stages.masked import Masked
 from training.stages.restoration import Restoration
@@ -48,29 +52,47 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
             for cache, _ in selections["train"]
         ],
     }
-    if (run / CONFIG).exists():
-        require_same(config, run)
-    elif (run / CHECKPOINT).exists():
-        raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove the folder")
-    else:
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{run}: {error.strerror}; expected a folder to fill") from error
-        with disk(run):
-            save_config(config, run, made)
-    torch.manual_seed(config.seed)  # before the task, which draws its first weights
-    pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
-    task: Restoration | Masked | Classifier
-    if restores:
-        task = Restoration(config, pool, validation)
-    elif config.network == "masked":
-        task = Masked(config, pool, validation)
-    else:
-        task = Classifier(config, pool, validation, labels_used(config, pool))
-    best = fit(task, config.schedule, run)
+    for before in (config.start, config.restoration, *config.teachers):
+        if before is not None:
+            check_windows(config, before)
+    with _alone(run):
+        if (run / CHECKPOINT).exists():
+            if not (run / CONFIG).exists():
+                raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove it")
+            require_same(config, run)
+        torch.manual_seed(config.seed)  # before the task, which draws its first weights
+        pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
+        task: Restoration | Masked | Classifier
+        if restores:
+            task = Restoration(config, pool, validation)
+        elif config.network == "masked":
+            task = Masked(config, pool, validation)
+        else:
+            task = Classifier(config, pool, validation, labels_used(config, pool))
+        if not (run / CHECKPOINT).exists():
+            with disk(run):
+                save_config(config, run, made)
+        best = fit(task, config.schedule, run)
     _log.info("done", run=str(run), **{k: round(v, 4) for k, v in best.items()})
     return best
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Make the folder of a run if need be, and hold it against other processes."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        folder = os.open(run, os.O_RDONLY)
+    except OSError as error:
+        raise TrainingError(f"{run}: {error.strerror}; expected a folder to fill") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{run}: another process is training it") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def require_same(config: RunConfig, run: Path) -> None:
@@ -79,9 +101,11 @@ def require_same(config: RunConfig, run: Path) -> None:
     Raises:
         TrainingError: if its configuration differs, or its data was prepared anew since.
     """
-    if load_config(run / CONFIG) != config:
+    held, wanted = load_config(run / CONFIG).model_dump(), config.model_dump()
+    if other := [key for key in wanted if held[key] != wanted[key]]:
         raise TrainingError(
-            f"{run}: holds a run of another configuration; name another folder or remove this one"
+            f"{run}: holds a run of another configuration ({', '.join(other)}); name another "
+            "folder or remove this one"
         )
     began_with = [data["fingerprint"] for data in read_made(run)["data"]]
     if began_with != [cache.fingerprint for cache, _ in select(config)["train"]]:
@@ -89,6 +113,17 @@ def require_same(config: RunConfig, run: Path) -> None:
             f"{run}: holds a run of other data, prepared anew since; name another folder or "
             "remove this one"
         )
+
+
+def check_windows(config: RunConfig, other: Path) -> None:
+    """Refuse a run that learnt from windows of another kind than a configuration's.
+
+    Raises:
+        TrainingError: if rates or lengths differ.
+    """
+    theirs = load_config(other / CONFIG).data[0].cache
+    if (theirs / MANIFEST).is_file():  # else nobody can tell
+        check_alike([Cache(config.data[0].cache), Cache(theirs)])
 
 
 def select(config: RunConfig) -> dict[str, list[tuple[Cache, list[int] | None]]]:

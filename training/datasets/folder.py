@@ -37,6 +37,8 @@ class Folder:
         self._table = path / TABLE if path.is_dir() else path
         self._folder = self._table.parent
         rows = read_table(self._table, "record")
+        if not rows:
+            raise TrainingError(f"{self._table}: no rows; expected one a record")
         self._rows: dict[str, dict[str, str]] = {}
         for row in rows:
             if row["record"] in self._rows:
@@ -89,7 +91,10 @@ class Folder:
 
     def _path(self, record: str) -> Path | None:
         names = (record, *(f"{record}{extension}" for extension in _EXTENSIONS))
-        return next((p for name in names if (p := self._folder / name).is_file()), None)
+        try:
+            return next((p for name in names if (p := self._folder / name).is_file()), None)
+        except OSError:  # a name longer than any file's
+            return None
 
     def _classes(self) -> dict[str, str]:
         """The abbreviation behind each spelling of a class that the table uses."""
@@ -132,12 +137,21 @@ class Folder:
     def _leads(self) -> tuple[str, ...]:
         names = tuple(self._rows)
         found: set[str] = set()
+        why = ""
         for record in names[:: max(1, len(names) // _SAMPLE)]:
             path = self._path(record)
-            if path is not None:
+            if path is None:
+                why = why or f"no {record[:40]} with {', '.join(_EXTENSIONS)}"
+                continue
+            try:
                 found |= _lead_names(path)
+            except (RecordingError, OSError, Skip) as error:
+                why = why or str(error)  # of each it is reported when its turn comes
         if not found:
-            raise TrainingError(f"{self._folder}: no readable recording with a lead by its name")
+            raise TrainingError(
+                f"{self._folder}: no readable recording with a lead by its name; the first: "
+                f"{why or 'none of its signals is named like a lead'}"
+            )
         return stored_order(found)
 
 
@@ -149,10 +163,6 @@ def _split(text: str) -> list[str]:
 
 
 def _lead_names(path: Path) -> set[str]:
-    """Leads of a recording; none if it cannot be read, which is reported when its turn comes."""
-    try:
-        if path.suffix == ".hea" and len(signals := read_header(path).signals) > 1:
-            return {name for s in signals if (name := lead_name(s.name)) is not None}
-        return set(samples(read_recording(path))[1])
-    except (RecordingError, OSError, Skip):
-        return set()
+    if path.suffix == ".hea" and len(signals := read_header(path).signals) > 1:
+        return {name for s in signals if (name := lead_name(s.name)) is not None}
+    return set(samples(read_recording(path))[1])

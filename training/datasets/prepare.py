@@ -34,6 +34,8 @@ SHORTEST_S = 5.0
 # A dropped packet or two; anything longer may hide a beat.
 BRIDGED_GAP_S = 0.1
 _SHORTEST_HOP_S = 0.1
+_FASTEST = 10_000.0
+_LONGEST = 100_000
 
 _log = structlog.get_logger()
 
@@ -63,10 +65,11 @@ def prepare(
         TrainingError: the folder holds something else, the disk is full, or not one record could
             be used.
     """
-    if not (rate > 0 and length >= 2 and hop >= _SHORTEST_HOP_S):
+    if not (0 < rate <= _FASTEST and 2 <= length <= _LONGEST and hop >= _SHORTEST_HOP_S):
         raise TrainingError(
-            f"rate {rate:g} Hz, {length} samples, hop {hop:g} s; expected a rate above 0, at least"
-            f" 2 samples and a hop of at least {_SHORTEST_HOP_S:g} s"
+            f"rate {rate:g} Hz, {length} samples, hop {hop:g} s; expected a rate above 0 and of at"
+            f" most {_FASTEST:g} Hz, 2 to {_LONGEST} samples and a hop of at least"
+            f" {_SHORTEST_HOP_S:g} s"
         )
     ids = source.ids()
     settings = {

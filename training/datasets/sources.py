@@ -76,7 +76,8 @@ def _has(pattern: str) -> Callable[[Path], bool]:
 def _is_cinc2017(path: Path) -> bool:
     if any((path / name).is_file() for name in REFERENCES[:2]):
         return True
-    return (path / TABLE).is_file() and {"record", "label"} <= read_table(path / TABLE)[0].keys()
+    rows = read_table(path / TABLE) if (path / TABLE).is_file() else []
+    return bool(rows) and {"record", "label"} <= rows[0].keys()
 
 
 def _has_diagnoses(path: Path) -> bool:

@@ -20,6 +20,8 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = reader.fieldnames or []
+            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                raise TrainingError(f"{path}: column {twice[0]!r} stands there twice")
             for name in needed:
                 if name not in names:
                     raise TrainingError(

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from models.leads import LEADS
 from training.config import CONFIG, load_config
-from training.errors import TrainingError
 from training.evaluation.gradcam import grad_cam, lead_saliency
-from training.fit import HISTORY, device
+from training.fit import device, read_history
 from training.networks import load_classifier
 from training.pool import Pool
 from training.report.comparison import write
@@ -34,8 +33,8 @@ def report(runs: Sequence[Path], out: Path, title: str) -> None:
     if measured:
         sections.append(Section("Per class", [_per_class(measured[:_DRAWN])]))
     students = [r for r in measured if load_config(r / CONFIG).restoration is not None]
-    if students:
-        sections.append(Section("Restored leads", _looks(students[0])))
+    if students and (pictures := _looks(students[0])):
+        sections.append(Section("Restored leads", pictures))
     write(title, sections, out)
 
 
@@ -68,10 +67,7 @@ def _figures(runs: Sequence[Path]) -> Table:
 def _curves(runs: Sequence[Path]) -> list[Picture]:
     loss, score = {}, {}
     for run in runs[:_DRAWN]:
-        path = run / HISTORY
-        if not path.is_file():
-            raise TrainingError(f"{run}: no {HISTORY}; expected the folder of a run")
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = read_history(run)
         at = [line["step"] for line in lines]
         loss[str(run)] = (at, [line["loss"] for line in lines])
         score[str(run)] = (at, [line["validation_score"] for line in lines])
@@ -92,11 +88,13 @@ def _per_class(runs: Sequence[Path]) -> Picture:
 
 
 def _looks(run: Path) -> list[Picture]:
-    """Strips, Grad-CAM and t-SNE of the first test records of a student on restored leads."""
+    """Strips, Grad-CAM and t-SNE of a student's first test records that have all leads, if any."""
     config = load_config(run / CONFIG)
     net, classes = load_classifier(run)
     pool = Pool(select(config)["test"], classes)
     rows = np.flatnonzero(pool.complete)[:_FEATURES]
+    if not len(rows):
+        return []
     windows = pool.windows(rows)
     real = pool.leads(rows, windows)
     restored = make_inputs(config, pool, None)(real, Batch(pool, rows, windows, WHOLE))

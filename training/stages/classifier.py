@@ -1,5 +1,6 @@
 """Teacher, baseline and student: one task of ``fit``, with or without a method of distillation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ class Classifier:
         # A row without any known label has nothing to teach a label loss.
         has_label = labelled & (train.known.sum(axis=1) > 0)
         _check_classes(train, has_label)
-        size = config.schedule.batch
+        if not any(True for _ in _judged(validation)):
+            raise TrainingError("data: no class has both a positive and a negative to validate on")
+        size = min(config.schedule.batch, int(has_label.sum()))
         self._labelled = Shuffle(np.flatnonzero(has_label), size, config.seed)
         rest = np.flatnonzero(~has_label & train.complete)
         self._unlabelled = (
@@ -121,17 +124,13 @@ class Classifier:
     def validate(self) -> dict[str, float]:
         """Macro AUC (``score``) and mean average precision, data set by data set."""
         logits = predict(self.network, self._quiet_inputs, self._validation)
+        if not np.isfinite(logits).all():
+            return {"score": float("nan"), "map": float("nan")}
         auc, precision = [], []
-        for at in range(len(self._validation.parts)):
-            here = self._validation.groups == at
-            for c in range(logits.shape[1]):
-                known = here & (self._validation.known[:, c] > 0)
-                truth = self._validation.labels[known, c]
-                if 0 < truth.sum() < len(truth):
-                    auc.append(roc_auc_score(truth, logits[known, c]))
-                    precision.append(average_precision_score(truth, logits[known, c]))
-        if not auc:
-            raise TrainingError("data: no class has both a positive and a negative to validate on")
+        for rows, c in _judged(self._validation):
+            truth = self._validation.labels[rows, c]
+            auc.append(roc_auc_score(truth, logits[rows, c]))
+            precision.append(average_precision_score(truth, logits[rows, c]))
         return {"score": float(np.mean(auc)), "map": float(np.mean(precision))}
 
     def state(self) -> dict[str, Any]:
@@ -276,6 +275,16 @@ def predict(
         with torch.inference_mode(), mixed():
             parts.append(network(leads.to(device())).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def _judged(pool: Pool) -> Iterator[tuple[NDArray[np.intp], int]]:
+    """Rows and class wherever a data set has a positive and a negative to tell apart."""
+    for at in range(len(pool.parts)):
+        here = pool.groups == at
+        for c in range(len(pool.classes)):
+            rows = np.flatnonzero(here & (pool.known[:, c] > 0))
+            if 0 < pool.labels[rows, c].sum() < len(rows):
+                yield rows, c
 
 
 def _check_classes(pool: Pool, rows: NDArray[np.bool_]) -> None:

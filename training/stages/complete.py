@@ -21,19 +21,23 @@ class Draws:
     Args:
         config: of the run; batch and seed count.
         pool: to draw from.
+        validation: to judge by.
         task: who needs all leads, for the error.
 
     Attributes:
         generator: the run's only source of randomness, windows of records included.
 
     Raises:
-        TrainingError: if no record has all twelve leads.
+        TrainingError: if no record of either has all twelve leads.
     """
 
-    def __init__(self, config: RunConfig, pool: Pool, task: str) -> None:
+    def __init__(self, config: RunConfig, pool: Pool, validation: Pool, task: str) -> None:
         rows = _complete(pool)
-        if not len(rows):
-            raise TrainingError(f"data: no record with all twelve leads; {task} needs them")
+        for use, some in (("training", rows), ("validation", _complete(validation))):
+            if not len(some):
+                raise TrainingError(
+                    f"data: no {use} record with all twelve leads; {task} needs them"
+                )
         self._pool = pool
         self._rows = Shuffle(rows, min(config.schedule.batch, len(rows)), config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)

@@ -155,7 +155,8 @@ class RestoredLeads:
 
     def _write(self, kept: Path, pool: Pool, at: int) -> None:
         cache, part = pool.parts[at].cache, pool.parts[at]
-        temporary = kept.with_suffix(".new")
+        # Two runs may need it at the same time; each writes a file of its own.
+        temporary = kept.with_suffix(f".{os.getpid()}.new")
         shape = (len(cache.signals), len(LEADS), cache.length)
         measured = part.stored[part.places.tolist().index(self._lead)]
         # Written, not mapped: a full disk would end a process that maps the file without a word.

@@ -42,7 +42,7 @@ class Masked:
             raise TrainingError(
                 f"size: {config.size}: masked pre-training needs one of {', '.join(SIZES)}"
             )
-        self._draws, self._validation = Draws(config, train, "masking"), validation
+        self._draws, self._validation = Draws(config, train, validation, "masking"), validation
         self.network = classifier(config, len(train.classes)).to(device())
         if config.start is not None:
             start_from(self.network, config.start)
@@ -69,7 +69,7 @@ class Masked:
             hidden = withheld(len(leads), leads.shape[-1], self._token, generator)
             with torch.inference_mode():
                 total += float(self._error(leads, hidden)) * len(leads)
-        error = total / max(1, count(self._validation))
+        error = total / count(self._validation)
         return {"score": -error, "mse": error}
 
     def state(self) -> dict[str, Any]:

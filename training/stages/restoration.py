@@ -9,10 +9,14 @@ from models.leads import LEADS
 from models.restoration import WIDTHS, RestorationNet
 from training.augment import augment
 from training.config import RunConfig
+from training.errors import TrainingError
 from training.fit import device, mixed
 from training.networks import start_from
 from training.pool import Pool
 from training.stages.complete import Draws, count, in_turn
+
+# Three times halved and doubled again.
+_DIVISOR = 8
 
 
 class Restoration:
@@ -20,10 +24,19 @@ class Restoration:
 
     With ``augment`` the measured lead is distorted for half of each batch and the target stays
     clean, so that the net also takes noise away; the clean half keeps it exact on a good signal.
+
+    Raises:
+        TrainingError: if no record has all twelve leads, or windows are of a length it cannot take.
     """
 
     def __init__(self, config: RunConfig, train: Pool, validation: Pool) -> None:
-        self._draws, self._validation = Draws(config, train, "restoration"), validation
+        self._draws = Draws(config, train, validation, "restoration")
+        self._validation = validation
+        if train.parts[0].cache.length % _DIVISOR:
+            raise TrainingError(
+                f"{train.parts[0].cache.path}: windows of {train.parts[0].cache.length} samples; "
+                f"restoration needs a multiple of {_DIVISOR}"
+            )
         self.network = RestorationNet(WIDTHS[config.size]).to(device())
         if config.start is not None:
             start_from(self.network, config.start)
@@ -58,7 +71,7 @@ class Restoration:
             with torch.inference_mode(), mixed():
                 restored = self.network(leads[:, self._lead : self._lead + 1]).float()
             total += float((restored - leads)[:, others].square().mean(dim=(1, 2)).sum())
-        error = total / max(1, count(self._validation))
+        error = total / count(self._validation)
         return {"score": -error, "mse": error}
 
     def state(self) -> dict[str, Any]:
