@@ -133,14 +133,14 @@ def _looks(run: Path) -> list[Picture]:
                         Heat(label, leads[0, i].numpy(), heat)
                         for i in shown
                         for label, leads in (
-                            (f"{LEADS[i]} restored, bears {share[i]:.0%}", one.cpu()),
+                            (f"{LEADS[i]} restored, share {share[i]:.0%}", one.cpu()),
                             (f"{LEADS[i]} real", other),
                         )
                     ],
                     pool.parts[0].cache.rate,
                 ),
                 f"Grad-CAM of {classes[target]} over restored leads, and over the real ones, which "
-                "it was not shown; how much of what bears on its verdict each lead has",
+                "it was not shown; each lead's share of all that bears on its verdict",
             )
         )
     return pictures
