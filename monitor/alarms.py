@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from alerts.channels.threads import Threads
 from alerts.conditions import Change, Observation
 from alerts.engine import Engine
 from alerts.escalation import Plan
@@ -99,6 +100,8 @@ class Alarms:
         self._read_ns: dict[str, int] = {}
         self._lost: set[str] = set()
         self._storing: set[asyncio.Task[Any]] = set()
+        # Not the loop's own threads: those are waited for at the end, however long they hang.
+        self._reading = Threads("requests", limit=1)
 
     def signal_of(self, alarm_id: str) -> Signal | None:
         """The signal of an alarm that is on, or was lately."""
@@ -183,21 +186,27 @@ class Alarms:
             stop: ends it.
         """
         delivering = asyncio.create_task(self._outbox.run(stop))
+        answering: asyncio.Task[None] | None = None
         try:
             if self._outbox.has_channels:
                 await self._composer.warm_up()
-            while not stop.is_set():
+            while not (stop.is_set() or delivering.done()):
                 try:
                     self._look()
-                    if history is not None:
-                        await self._answer(history)
+                    # Beside: a database that does not answer must not keep time from passing.
+                    if history is not None and (answering is None or answering.done()):
+                        answering = asyncio.create_task(self._answer(history))
                 except Exception:  # noqa: BLE001 - it must go on looking
                     _log.exception("alarms not looked at")
                 await pause(stop, self._pause_s())
             await delivering
         finally:
             delivering.cancel()
-            await asyncio.gather(delivering, *self._storing, return_exceptions=True)
+            # Not for ever: what is left the writer has, and settles when it is stopped.
+            left = {delivering, *self._storing, *([answering] if answering else [])}
+            await asyncio.wait(left, timeout=PATIENCE_S)
+            if answering is not None:
+                answering.cancel()
 
     def _pause_s(self) -> float:
         due_ns = self._signals.next_due()
@@ -217,15 +226,21 @@ class Alarms:
         self._do(self._signals.tick(now))
 
     async def _answer(self, history: History) -> None:
-        for request in await asyncio.to_thread(history.requests):
-            outputs, said = answer(request, self._signals, self._now())
-            _log.info("asked", what=request.what, by=request.by, answer=said)
-            answered = Request(
-                request.what, request.arguments, request.by, request.at_ns, request.id, said
-            )
-            self._note(outputs)
-            await self._store([answered, *outputs])
-            self.tell((), outputs)
+        try:
+            for request in await self._reading.run(history.requests):
+                await self._answer_one(request)
+        except Exception:  # noqa: BLE001 - the next ones are asked for all the same
+            _log.exception("requests not answered")
+
+    async def _answer_one(self, request: Request) -> None:
+        outputs, said = answer(request, self._signals, self._now())
+        _log.info("asked", what=request.what, by=request.by, answer=said)
+        answered = Request(
+            request.what, request.arguments, request.by, request.at_ns, request.id, said
+        )
+        self._note(outputs)
+        await self._store([answered, *outputs])
+        self.tell((), outputs)
 
     def _do(self, outputs: Sequence[Output]) -> None:
         if outputs:

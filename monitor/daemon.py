@@ -60,6 +60,9 @@ _MOST_UNSTORED = 20_000
 # Between two runs less than this is no time without a watch, only a rounding of time stamps.
 _UNWATCHED_NS = 1_000_000_000
 
+# How long sources are waited for at the end: Bluetooth takes a few seconds to say goodbye.
+_LET_GO_S = 15.0
+
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
@@ -149,7 +152,11 @@ class Daemon:
         try:
             await asyncio.wait({stopping, feeding, analysis}, return_when=asyncio.FIRST_COMPLETED)
             feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            # A source that does not let go must not keep what was seen from being analysed.
+            letting_go = asyncio.gather(feeding, return_exceptions=True)
+            _, hanging = await asyncio.wait({letting_go}, timeout=_LET_GO_S)
+            if hanging:
+                _log.error("a source does not end; going on without it", waited_s=_LET_GO_S)
             # Nobody makes room in the queue once the analysis has ended.
             finishing = asyncio.create_task(self._finish())
             await asyncio.wait({finishing, analysis}, return_when=asyncio.FIRST_COMPLETED)

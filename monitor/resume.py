@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from alerts.conditions import Alarm, Change, State
 from alerts.engine import MEMORY, Engine
 from alerts.gateway import is_gateways
+from alerts.records import Presence
 from alerts.technical import is_technical
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
@@ -15,6 +17,9 @@ from monitor.storage.history import History
 
 # What is older is history: an alarm about it would come too late to mean now.
 _LOOK_BACK_S = 3600
+
+_ON = tuple(presence for presence in Presence if presence is not Presence.OFF)
+_TWICE = "on twice: another leadone raised it too; the other one stays"
 
 # Segments are found by their start; one that began this long ago may still reach into the present.
 _LONGEST_CHUNK_S = 300
@@ -27,7 +32,7 @@ def restore(
     now_ns: int,
     hop_s: float,
     left: Iterable[Chunk | RrIntervals] = (),
-) -> None:
+) -> list[Change]:
     """Give the engine the alarms of hearts that were active and the windows it had seen.
 
     Args:
@@ -36,6 +41,10 @@ def restore(
         now_ns: UTC time, in nanoseconds.
         hop_s: from one window to the next, in seconds.
         left: the ``backlog``; windows that will be cut from it once more are left out.
+
+    Returns:
+        The ends, to be stored, of alarms that two processes at once (a replay beside the daemon)
+        have raised of one condition: the one that people were told of stays, or else the older.
     """
     since_ns = now_ns - round(MEMORY * hop_s * 1e9)
     again: dict[Stream, int] = {}
@@ -48,8 +57,18 @@ def restore(
         for result in history.windows(patient.id, since_ns, _FOREVER_NS)
         if result.start_ns < again.get(result.stream, _FOREVER_NS)
     ]
-    hearts = (a for a in history.active_alarms() if not is_technical(a) and not is_gateways(a))
-    engine.restore(hearts, recent)
+    hearts = [a for a in history.active_alarms() if not is_technical(a) and not is_gateways(a)]
+    signalled = {signal.alarm.id for signal in history.signals(*_ON)}
+    hearts.sort(key=lambda alarm: (alarm.id not in signalled, alarm.raised_ns))
+    first: dict[tuple[str, str], Alarm] = {}
+    for alarm in hearts:
+        first.setdefault((alarm.patient, alarm.condition), alarm)
+    engine.restore(first.values(), recent)
+    return [
+        Change(replace(alarm, ended_ns=now_ns), now_ns, State.ENDED, _TWICE)
+        for alarm in hearts
+        if first[alarm.patient, alarm.condition] is not alarm
+    ]
 
 
 def backlog(

@@ -20,6 +20,8 @@ from monitor.config import Config, ConfigError
 from monitor.contacts import build_channels
 from monitor.daemon import Daemon
 from monitor.devices import GONE_S
+from monitor.handover import PATIENCE_S, attempt, keep
+from monitor.metrics import RESULTS_REFUSED
 from monitor.policies import build_policies
 from monitor.results import WindowResult
 from monitor.resume import backlog, restore
@@ -97,11 +99,15 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
             )
-            restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
+            doubles = restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
             runtime, broken = _loaded(loading)
             writer = Writer(url)
             writer.start()
-            await writer.store(*(Patient(p.id, p.name) for p in config.patients))
+            # A database that only reads must not keep anybody from being watched.
+            named: set[asyncio.Task[bool]] = set()
+            names = [Patient(p.id, p.name) for p in config.patients]
+            naming = keep(named, attempt(writer, RESULTS_REFUSED, names))
+            await asyncio.wait({naming}, timeout=PATIENCE_S)
             parts = Watchers(
                 config,
                 bundle,
@@ -117,6 +123,7 @@ async def serve(
                 sources.append(parts.listen(known))
             if broken is not None:
                 parts.gateway.no_model(broken)
+            parts.alarms.conclude(doubles)
             daemon = Daemon(
                 sources,
                 writer=writer,
@@ -136,6 +143,7 @@ async def serve(
                 seconds=round(time.monotonic() - started, 2),
             )
             await _together(daemon, parts, left, stop)
+            await asyncio.gather(*named, return_exceptions=True)
     _log.info("stopped")
 
 

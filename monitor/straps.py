@@ -16,7 +16,7 @@ from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical
 from ingest.chunk import Stream
 from ingest.source import Source
 from monitor.config import Config, ConfigError
-from monitor.handover import attempt, keep
+from monitor.handover import PATIENCE_S, attempt, keep
 from monitor.metrics import RESULTS_REFUSED, STRAP_BATTERY, STRAP_CONNECTED
 from monitor.quality import Reason
 from monitor.results import WindowResult
@@ -209,9 +209,10 @@ class Straps:
         finally:
             if answering is not None:
                 answering.cancel()
-            await asyncio.gather(
-                *self._storing, *([answering] if answering else []), return_exceptions=True
-            )
+                await asyncio.gather(answering, return_exceptions=True)
+            # Not for ever: what is left the writer has, and settles when it is stopped.
+            if self._storing:
+                await asyncio.wait(self._storing, timeout=PATIENCE_S)
 
     def _moment(self) -> Moment:
         return Moment(self._now_ns(), self._monotonic_ns())

@@ -1,15 +1,20 @@
 """Alarms through the whole service: from a sample to a person, over restarts and outages."""
 
 import sqlite3
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from notify_servers import Answer
+from sqlalchemy.exc import OperationalError
 from watching import S, until
 
 from alerts.records import Presence
+from monitor.storage.batch import BatchWriter
 from monitor.storage.history import History
 from monitor.storage.maintenance import check
+from monitor.storage.records import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +49,51 @@ async def test_an_alarm_is_told_with_a_strip_and_so_is_its_end(make: "Make") -> 
     (signal,) = house.signals
     assert signal.presence is Presence.OFF
     assert check(house.url) == []
+
+
+async def test_time_passes_though_the_database_does_not_answer_questions(
+    make: "Make", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make("high")
+    free = threading.Event()
+    real = History.requests
+
+    def hangs(self: History) -> list[Request]:
+        if house.told:
+            free.wait(60)
+        return real(self)
+
+    monkeypatch.setattr(History, "requests", hangs)
+    try:
+        async with house.running():
+            house.heart.af = 0.9
+            await house.see(3)
+            await until(lambda: len(house.told) == 2, 40)
+            await house.see(1)
+            house.clock.sleep(301)
+            await house.see(1)
+            await until(lambda: len(house.told) == 4, 40)
+            stopped_at = time.monotonic()
+        assert time.monotonic() - stopped_at < 25
+    finally:
+        free.set()
+    assert {kind for _, kind in house.told[2:4]} == {"reminder"}
+
+
+async def test_a_database_that_only_reads_keeps_nobody_from_watching_nor_from_stopping(
+    make: "Make", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = make("high")
+
+    def refuses(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("cannot write in a read-only transaction"))
+
+    monkeypatch.setattr(BatchWriter, "write", refuses)
+    house.heart.af = 0.9
+    async with house.running():  # which gives it thirty seconds to stop
+        house.strap.send(30)
+        await until(lambda: len(house.told) >= 2, 40)
+    assert set(house.told[:2]) == set(BOTH)
 
 
 async def test_who_answers_is_reminded_no_more(make: "Make") -> None:

@@ -219,10 +219,14 @@ async def test_a_refusal_is_tried_again(
         await watch.until(lambda: watch.streaming)
 
 
-@pytest.mark.parametrize("member", ["Connect", "WriteValue", "StartNotify"])
+@pytest.mark.parametrize(
+    "member",
+    ["Connect", "WriteValue", "StartNotify", "StartDiscovery"],
+)
 async def test_a_call_that_hangs_is_given_up_and_tried_again(
-    bluez: Bluez, clock: Clock, member: str
+    bluez: Bluez, clock: Clock, member: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ingest.ble.link._SLACK_S", 1.0)
     h10 = bluez.add(H10(synthetic()))
     bluez.hang_next(member)
     async with watching(clock) as watch:

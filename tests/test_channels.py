@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import time
 import wave
 from base64 import b64decode
@@ -644,6 +645,23 @@ async def test_a_command_given_up_is_killed_with_all_it_started(
             break
         await asyncio.sleep(0.01)
     assert [_runs(pid) for pid in pids] == [False, False]
+
+
+async def test_a_command_that_cannot_be_killed_is_given_up(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a sound card that was pulled out."""
+    started: list[int] = []
+    monkeypatch.setattr("alerts.channels.command._DEAD_S", 0.2)
+    monkeypatch.setattr(os, "killpg", lambda pid, _: started.append(pid))
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await CommandChannel("bell", script("exec sleep 60")).send(MESSAGE)
+    finally:
+        monkeypatch.undo()
+        os.killpg(started[0], signal.SIGKILL)
+        await asyncio.sleep(0.2)  # its end is taken in
 
 
 async def test_what_a_command_leaves_running_is_not_waited_for(

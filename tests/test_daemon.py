@@ -35,9 +35,10 @@ from watching import (
     windows,
 )
 
-from alerts.conditions import Change, State
+from alerts.conditions import Alarm, Change, Priority, State
 from alerts.engine import Engine
 from alerts.policy import Policy
+from alerts.records import Presence, Signal
 from ingest.chunk import Chunk, Stream
 from ingest.episodes import Episode, EpisodeKind, Script
 from ingest.simulator import SimulatorSource
@@ -528,6 +529,37 @@ async def leave_behind(url: str, chunks: Iterable[Chunk]) -> None:
     writer = started(url)
     await writer.store(*chunks)
     await asyncio.to_thread(writer.stop)
+
+
+def _signal(alarm: Alarm) -> Signal:
+    return Signal(
+        alarm=alarm,
+        presence=Presence.ON,
+        since_ns=T0,
+        bout=alarm.id,
+        bout_count=1,
+        bout_started_ns=T0,
+    )
+
+
+@pytest.mark.parametrize("told_of", ["a", "b"])
+async def test_an_alarm_that_two_processes_raised_does_not_keep_a_start_from_watching(
+    url: str, told_of: str
+) -> None:
+    """As a replay leaves one that runs beside the daemon and ends while there is AF."""
+    writer = started(url)
+    for n, name in enumerate("ab"):
+        alarm = Alarm(name, "anna", "class:AF", Priority.MEDIUM, T0, T0 + n * S)
+        await writer.store(Change(alarm, T0 + n * S, State.ACTIVE, "AF"))
+        if name == told_of:
+            await writer.store(_signal(alarm))
+    await asyncio.to_thread(writer.stop)
+    engine = fake_engine()
+    with History(url) as history:
+        (double,) = restore(engine, history, now_ns=T0 + 60 * S, hop_s=5)
+    assert [a.id for a in engine.active("anna")] == [told_of]
+    assert (double.alarm.id, double.state) == ("b" if told_of == "a" else "a", State.ENDED)
+    assert double.alarm.ended_ns == T0 + 60 * S
 
 
 async def test_a_restart_neither_forgets_an_alarm_nor_repeats_it(url: str) -> None:

@@ -332,6 +332,26 @@ async def test_a_full_disk_is_waited_for(tmp_path, monkeypatch, full):
     assert check(url) == []
 
 
+async def test_a_database_that_does_not_answer_is_no_healthy_one(postgres, monkeypatch):
+    url = postgres.new_database()
+    upgrade(url)
+    monkeypatch.setattr(writer_module, "_NO_ANSWER_S", 0.3)
+    with writing(url) as writer:
+        await writer.store(chunk(0))
+        engine = raw(url)
+        with engine.connect() as other:
+            other.execute(text("LOCK TABLE segments IN EXCLUSIVE MODE"))
+            waiting = asyncio.create_task(writer.store(chunk(1)))
+            await until(lambda: not writer.healthy)
+            assert "no answer for" in writer.last_error
+            assert "s3cret" not in writer.last_error
+            assert not waiting.done()
+            other.rollback()
+        engine.dispose()
+        await waiting
+        assert writer.healthy
+
+
 async def test_a_server_that_goes_and_comes_back(postgres, monkeypatch):
     url = postgres.new_database()
     upgrade(url)

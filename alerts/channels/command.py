@@ -23,6 +23,7 @@ _TOLD = 200
 
 # What a command left running may still hold its standard error open; it is not waited for.
 _LAST_WORDS_S = 0.5
+_DEAD_S = 2.0
 
 
 class CommandChannel:
@@ -133,7 +134,10 @@ async def _finish(process: asyncio.subprocess.Process, complaints: IO[bytes]) ->
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        # One that waits for a device that is gone does not even die of that.
+        gone = asyncio.ensure_future(process.wait())
+        await asyncio.wait({gone}, timeout=_DEAD_S)
+        gone.cancel()
         raise
     return status, tail.last_line()
 

@@ -20,6 +20,7 @@ _PATH = "/leadone/agent"
 # A strap has neither a display nor keys; nor, as far as BlueZ need know, have we.
 _CAPABILITY = "NoInputNoOutput"
 _REJECTED = "org.bluez.Error.Rejected"
+_FAREWELL_S = 3.0
 
 
 class _To(NamedTuple):
@@ -122,8 +123,9 @@ async def agent(known: Callable[[str], bool]) -> AsyncIterator[asyncio.Event]:
             await _call(bus, _MANAGER, "RequestDefaultAgent", "o", [_PATH])
             yield gone
         finally:
-            with contextlib.suppress(DBusError, OSError, EOFError):
-                await _call(bus, _MANAGER, "UnregisterAgent", "o", [_PATH])
+            with contextlib.suppress(DBusError, OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await _call(bus, _MANAGER, "UnregisterAgent", "o", [_PATH])
             lost.cancel()
             await asyncio.gather(lost, return_exceptions=True)
 

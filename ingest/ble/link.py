@@ -32,6 +32,9 @@ _EXPECTED = (BleakError, DeviceError, TimeoutError, OSError, EOFError, KeyError)
 # held by a phone does not advertise, and so is not refused this often.
 _STALE = 4
 
+# Beyond the search itself, for the calls that begin and end it.
+_SLACK_S = 10.0
+
 
 class Stage(StrEnum):
     """How far a session has come."""
@@ -188,8 +191,10 @@ class Link:
             self._enter(Stage.SEARCHING)
             # An earlier daemon that was killed may have left the strap connected: it does not
             # advertise then, and its notifications go nowhere.
-            await close_stale_connections_by_address(self._address)
-            found = await self._search()
+            # A call that BlueZ never answers must not hold the adapter against all other straps.
+            async with asyncio.timeout(self._timing.search + _SLACK_S):
+                await close_stale_connections_by_address(self._address)
+                found = await self._search()
             if found is None:
                 return None
             self._bonded = bool(found.details["props"].get("Paired"))

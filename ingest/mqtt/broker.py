@@ -16,9 +16,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-RECEIVE_MAXIMUM: Final = 256
+RECEIVE_MAXIMUM: Final = 10_000
 """Messages of QoS 1 that a broker may send before the first is acknowledged (MQTT 5.0, 3.1.2.11.3);
-with MQTT 3.1.1 the broker's own configuration sets it."""
+with MQTT 3.1.1 the broker's own configuration sets it. Many, since none is acknowledged while the
+database is away: a broker that stopped sending would leave hearts unwatched."""
 
 # How long a broker keeps our session, and what comes for it, while we are away.
 _SESSION_S = 7 * 86400

@@ -29,6 +29,7 @@ from monitor.storage.records import Record
 CAPACITY = 8192
 
 _FIRST_RETRY_S = 0.1
+_NO_ANSWER_S = 10.0
 _LAST_RETRY_S = 5.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -84,11 +85,12 @@ class Writer:
         self._deadline: float | None = None
         self._outage_since: float | None = None
         self._last_error: str | None = None
+        self._commit_since: float | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def healthy(self) -> bool:
-        """Whether the thread runs and its last attempt to write succeeded."""
+        """Whether the thread runs, its last attempt to write succeeded, and none takes too long."""
         return self.last_error is None
 
     @property
@@ -96,6 +98,10 @@ class Writer:
         """Why nothing is written at the moment, in one line; None when all is well."""
         if self._thread is None or not self._thread.is_alive():
             return "the writer is not running"
+        since = self._commit_since
+        # A lock, or a disk that dies, may keep an attempt from ever coming back.
+        if since is not None and (waited_s := time.monotonic() - since) > _NO_ANSWER_S:
+            return f"{describe(self._url)}: no answer for {waited_s:.0f} s"
         return self._last_error
 
     def start(self) -> None:
@@ -238,7 +244,11 @@ class Writer:
         pause = _FIRST_RETRY_S
         while ready:
             try:
-                self._commit(ready)
+                self._commit_since = time.monotonic()
+                try:
+                    self._commit(ready)
+                finally:
+                    self._commit_since = None
             except Exception as error:  # noqa: BLE001 - whatever it is, the others must be written
                 if _may_pass(error):
                     self._failed(error, ready)
