@@ -12,6 +12,7 @@ from alerts.records import Signal
 from alerts.technical import is_technical
 from ingest.chunk import Stream
 from models.bundle import Bundle
+from monitor import watchdog
 from monitor.alarms import Alarms
 from monitor.config import Config
 from monitor.contacts import build_plans
@@ -178,6 +179,7 @@ class Watchers:
         running = [self._straps.run(self._writer, stop, conclude)]
         if self._attended:
             running += [self.alarms.run(self._history, stop), self.gateway.run(stop)]
+            running.append(watchdog.feed(stop))
         if self._devices is not None:
             running.append(self._devices.run(stop))
         if self._house is not None:
