@@ -296,7 +296,7 @@ def test_what_is_asked_of_nobody_is_done_at_the_next_start(
     time.sleep(1.0)
     with Program("run", "-c", path, folder=path.parent) as program:
         program.until(lambda: signal_of(path).presence is Presence.ACKNOWLEDGED)
-        program.until(lambda: '"asked"' in program.err and "must end within" in program.err)
+        program.until(lambda: '"asked"' in program.err and "its end is past" in program.err)
         assert program.end(signal.SIGTERM).code == 0
     # A snooze whose end has passed snoozes nothing.
     assert signal_of(path, BORIS).presence is Presence.ON

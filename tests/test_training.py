@@ -106,6 +106,17 @@ def write_yaml(path: Path, toy: Path, **fields: object) -> Path:
     return path
 
 
+def restoring(folder: Path, cache: Path, restoration: Path) -> Path:
+    """The YAML of a student that reads restored leads, by labels alone."""
+    return write_yaml(
+        folder / "s.yaml",
+        cache,
+        network="student",
+        restores=True,
+        restoration=str(restoration),
+    )
+
+
 # --- Mixing -------------------------------------------------------------------------------------
 
 
@@ -699,13 +710,7 @@ def test_an_export_leaves_the_bundle_as_it_is_until_there_is_a_new_one(
 ) -> None:
     from training import release as module
 
-    config = write_yaml(
-        tmp_path / "s.yaml",
-        toy,
-        network="student",
-        restores=True,
-        restoration=str(trained / "restoration"),
-    )
+    config = restoring(tmp_path, toy, trained / "restoration")
     _train(config, tmp_path / "run")
     bundles = tmp_path / "bundles"
     shutil.copytree(find_bundle(DEFAULT).path, bundles / "mine")
@@ -787,13 +792,7 @@ def test_data_without_the_lead_is_refused(toy: Path, tmp_path: Path) -> None:
 
 def test_a_bundle_for_the_daemon_is_of_its_rate(tmp_path: Path) -> None:
     prepare(Toy(), tmp_path / "fast", rate=250)
-    config = write_yaml(
-        tmp_path / "s.yaml",
-        tmp_path / "fast",
-        network="student",
-        restores=True,
-        restoration=str(tmp_path / "restoration"),
-    )
+    config = restoring(tmp_path, tmp_path / "fast", tmp_path / "restoration")
     restores = write_yaml(tmp_path / "r.yaml", tmp_path / "fast", network="restoration")
     _train(restores, tmp_path / "restoration")
     _train(config, tmp_path / "run")
@@ -811,13 +810,7 @@ def test_a_class_that_cannot_be_calibrated_is_named(
             return replace(record, positive=record.positive - lost)
 
     prepare(OneSided(), tmp_path / "cache")
-    config = write_yaml(
-        tmp_path / "s.yaml",
-        tmp_path / "cache",
-        network="student",
-        restores=True,
-        restoration=str(trained / "restoration"),
-    )
+    config = restoring(tmp_path, tmp_path / "cache", trained / "restoration")
     _train(config, tmp_path / "run")
     with pytest.raises(TrainingError, match="PVC: no positive or no negative validation record"):
         release(tmp_path / "run", "none", "0", tmp_path)
@@ -828,9 +821,7 @@ def test_a_disk_that_fills_while_leads_are_restored_ends_in_one_line(
 ) -> None:
     restoration = tmp_path / "restoration"
     shutil.copytree(trained / "restoration", restoration, ignore=shutil.ignore_patterns("*.npy"))
-    config = write_yaml(
-        tmp_path / "s.yaml", toy, network="student", restores=True, restoration=str(restoration)
-    )
+    config = restoring(tmp_path, toy, restoration)
     limit = (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
