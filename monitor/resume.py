@@ -20,6 +20,7 @@ _LOOK_BACK_S = 3600
 
 _ON = tuple(presence for presence in Presence if presence is not Presence.OFF)
 _TWICE = "on twice: another leadone raised it too; the other one stays"
+_UNTOLD = "raised by a run that tells nobody, such as a replay"
 
 # Segments are found by their start; one that began this long ago may still reach into the present.
 _LONGEST_CHUNK_S = 300
@@ -32,6 +33,7 @@ def restore(
     now_ns: int,
     hop_s: float,
     left: Iterable[Chunk | RrIntervals] = (),
+    attended: bool = False,
 ) -> list[Change]:
     """Give the engine the alarms of hearts that were active and the windows it had seen.
 
@@ -41,10 +43,13 @@ def restore(
         now_ns: UTC time, in nanoseconds.
         hop_s: from one window to the next, in seconds.
         left: the ``backlog``; windows that will be cut from it once more are left out.
+        attended: whether people are told of alarms.
 
     Returns:
-        The ends, to be stored, of alarms that two processes at once (a replay beside the daemon)
-        have raised of one condition: the one that people were told of stays, or else the older.
+        The ends, to be stored, of alarms that are not taken up. Of two that two processes at once
+        (a replay beside the daemon) have raised of one condition the one that people were told of
+        stays, or else the older. One that was raised by a run that tells nobody is not taken up by
+        one that does: what is still true is raised anew, and told.
     """
     since_ns = now_ns - round(MEMORY * hop_s * 1e9)
     again: dict[Stream, int] = {}
@@ -63,11 +68,17 @@ def restore(
     first: dict[tuple[str, str], Alarm] = {}
     for alarm in hearts:
         first.setdefault((alarm.patient, alarm.condition), alarm)
-    engine.restore(first.values(), recent)
+    why: dict[str, str] = {}
+    for alarm in hearts:
+        if attended and alarm.id not in signalled:
+            why[alarm.id] = _UNTOLD
+        elif first[alarm.patient, alarm.condition] is not alarm:
+            why[alarm.id] = _TWICE
+    engine.restore((alarm for alarm in hearts if alarm.id not in why), recent)
     return [
-        Change(replace(alarm, ended_ns=now_ns), now_ns, State.ENDED, _TWICE)
+        Change(replace(alarm, ended_ns=now_ns), now_ns, State.ENDED, why[alarm.id])
         for alarm in hearts
-        if first[alarm.patient, alarm.condition] is not alarm
+        if alarm.id in why
     ]
 
 

@@ -99,7 +99,14 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
             )
-            doubles = restore(engine, history, now_ns=now_ns, hop_s=config.window.hop, left=left)
+            not_taken_up = restore(
+                engine,
+                history,
+                now_ns=now_ns,
+                hop_s=config.window.hop,
+                left=left,
+                attended=attended,
+            )
             runtime, broken = _loaded(loading)
             writer = Writer(url)
             writer.start()
@@ -123,7 +130,7 @@ async def serve(
                 sources.append(parts.listen(known))
             if broken is not None:
                 parts.gateway.no_model(broken)
-            parts.alarms.conclude(doubles)
+            parts.alarms.conclude(not_taken_up)
             daemon = Daemon(
                 sources,
                 writer=writer,

@@ -153,10 +153,10 @@ class House:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, *, attended: bool = True) -> AsyncIterator[None]:
         stop, self._begins = asyncio.Event(), True
         task = asyncio.create_task(
-            serve(self.config, [self.strap], find_bundle(DEFAULT), stop=stop)
+            serve(self.config, [self.strap], find_bundle(DEFAULT), stop=stop, attended=attended)
         )
         try:
             yield

@@ -96,6 +96,23 @@ async def test_a_database_that_only_reads_keeps_nobody_from_watching_nor_from_st
     assert set(house.told[:2]) == set(BOTH)
 
 
+async def test_what_a_replay_left_on_keeps_nobody_from_being_told(make: "Make") -> None:
+    house = make()
+    house.heart.af = 0.9
+    async with house.running(attended=False):
+        await house.see(4)
+    with History(house.url) as history:
+        (left,) = history.active_alarms()
+    assert house.told == []
+    async with house.running():
+        await house.see(4)
+        await house.until_told(*BOTH)
+    with History(house.url) as history:
+        (now,) = history.active_alarms()
+        assert now.id != left.id
+        assert "a replay" in history.changes(left.id)[-1].reason
+
+
 async def test_who_answers_is_reminded_no_more(make: "Make") -> None:
     house = make("high")
     async with house.running():
