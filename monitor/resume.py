@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from alerts.conditions import Alarm, Change, State
+from alerts.conditions import Alarm, Change
 from alerts.engine import MEMORY, Engine
 from alerts.gateway import is_gateways
 from alerts.records import Presence
-from alerts.technical import is_technical
+from alerts.technical import end, is_technical
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.observe import observation
@@ -65,21 +65,18 @@ def restore(
     hearts = [a for a in history.active_alarms() if not is_technical(a) and not is_gateways(a)]
     signalled = {signal.alarm.id for signal in history.signals(*_ON)}
     hearts.sort(key=lambda alarm: (alarm.id not in signalled, alarm.raised_ns))
-    first: dict[tuple[str, str], Alarm] = {}
+    taken_up: dict[tuple[str, str], Alarm] = {}
+    ended = []
     for alarm in hearts:
-        first.setdefault((alarm.patient, alarm.condition), alarm)
-    why: dict[str, str] = {}
-    for alarm in hearts:
+        what = alarm.patient, alarm.condition
         if attended and alarm.id not in signalled:
-            why[alarm.id] = _UNTOLD
-        elif first[alarm.patient, alarm.condition] is not alarm:
-            why[alarm.id] = _TWICE
-    engine.restore((alarm for alarm in hearts if alarm.id not in why), recent)
-    return [
-        Change(replace(alarm, ended_ns=now_ns), now_ns, State.ENDED, why[alarm.id])
-        for alarm in hearts
-        if alarm.id in why
-    ]
+            ended.append(end(alarm, now_ns, _UNTOLD))
+        elif what in taken_up:
+            ended.append(end(alarm, now_ns, _TWICE))
+        else:
+            taken_up[what] = alarm
+    engine.restore(taken_up.values(), recent)
+    return ended
 
 
 def backlog(

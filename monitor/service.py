@@ -20,7 +20,7 @@ from monitor.config import Config, ConfigError
 from monitor.contacts import build_channels
 from monitor.daemon import Daemon
 from monitor.devices import GONE_S
-from monitor.handover import PATIENCE_S, attempt, keep
+from monitor.handover import PATIENCE_S, attempt
 from monitor.metrics import RESULTS_REFUSED
 from monitor.policies import build_policies
 from monitor.results import WindowResult
@@ -111,9 +111,8 @@ async def serve(
             writer = Writer(url)
             writer.start()
             # A database that only reads must not keep anybody from being watched.
-            named: set[asyncio.Task[bool]] = set()
             names = [Patient(p.id, p.name) for p in config.patients]
-            naming = keep(named, attempt(writer, RESULTS_REFUSED, names))
+            naming = asyncio.create_task(attempt(writer, RESULTS_REFUSED, names))
             await asyncio.wait({naming}, timeout=PATIENCE_S)
             parts = Watchers(
                 config,
@@ -150,7 +149,7 @@ async def serve(
                 seconds=round(time.monotonic() - started, 2),
             )
             await _together(daemon, parts, left, stop)
-            await asyncio.gather(*named, return_exceptions=True)
+            await naming
     _log.info("stopped")
 
 

@@ -88,6 +88,12 @@ class RunConfig(_Strict):
     )
     schedule: Schedule = Schedule()
 
+    @property
+    def rests_on(self) -> list[Path]:
+        """The runs whose networks this one takes up or asks."""
+        runs = (self.start, self.restoration, *self.teachers)
+        return [run for run in runs if run is not None]
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.network == "restoration" and self.size not in WIDTHS:

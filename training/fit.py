@@ -274,9 +274,18 @@ def _cut_history(path: Path, step: int) -> None:
     """Drop lines past the checkpoint, from a run killed between the two writes."""
     lines = read_history(path.parent) if path.exists() else []
     kept = "".join(f"{json.dumps(line)}\n" for line in lines if line["step"] <= step)
+    write_text(path, kept)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that one that is there is whole, whenever the writing is cut off.
+
+    Raises:
+        TrainingError: if it cannot be written.
+    """
     temporary = path.with_suffix(".new")
     with disk(path):
-        temporary.write_text(kept, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
 
 

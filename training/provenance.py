@@ -47,10 +47,8 @@ def data_of(run: Path) -> list[dict[str, str]]:
 
 def _lineage(run: Path) -> Iterator[Path]:
     yield run
-    config = load_config(run / CONFIG)
-    for before in (config.start, config.restoration, *config.teachers):
-        if before is not None:
-            yield from _lineage(before)
+    for before in load_config(run / CONFIG).rests_on:
+        yield from _lineage(before)
 
 
 def _union(folds: _Folds, more: list[int] | None) -> _Folds:

@@ -14,7 +14,7 @@ from training.config import CONFIG, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
-from training.fit import device, disk, mixed
+from training.fit import device, mixed, write_text
 from training.networks import load_classifier
 from training.pool import Pool
 from training.run import check_windows, require_same, select
@@ -61,11 +61,7 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
 
 def write_scores(path: Path, result: dict[str, Any]) -> None:
     """Keep figures as JSON; a file that is there is whole, whenever the writing is cut off."""
-    temporary = path.with_suffix(".new")
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    with disk(path):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+    write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 class Predicted:

@@ -52,9 +52,8 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
             for cache, _ in selections["train"]
         ],
     }
-    for before in (config.start, config.restoration, *config.teachers):
-        if before is not None:
-            check_windows(config, before)
+    for before in config.rests_on:
+        check_windows(config, before)
     with _alone(run):
         if (run / CHECKPOINT).exists():
             if not (run / CONFIG).exists():
