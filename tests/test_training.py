@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import resource
 import shutil
@@ -51,6 +52,7 @@ from training.results import evaluate  # noqa: E402
 from training.run import train  # noqa: E402
 from training.shards import twelve_leads  # noqa: E402
 from training.stages.classifier import Classifier  # noqa: E402
+from training.stages.contrast import contrastive, glimpse  # noqa: E402
 from training.stages.masked import withheld  # noqa: E402
 from training.tables import steps  # noqa: E402
 from training.teaching import Teacher  # noqa: E402
@@ -683,6 +685,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(toy: Path, tmp_path: Path) ->
     [
         ("restoration", "no validation record with all twelve leads; restoration needs them"),
         ("masked", "no validation record with all twelve leads; masking needs them"),
+        ("contrast", "no validation record with all twelve leads; contrast needs them"),
         ("teacher", "no class has both a positive and a negative to validate on"),
     ],
 )
@@ -942,6 +945,65 @@ def test_masked_pre_training_learns_without_a_label_and_is_built_upon(
     )
     for name in ("blocks.0.layers.0.weight", "layers.0.feed.0.weight"):
         assert torch.allclose(old[name], new[name], atol=1e-6), name
+
+
+def test_a_glimpse_is_a_stretch_of_its_record_with_leads_withheld() -> None:
+    batch, time = 200, 400
+    ramp = 1.0 + torch.arange(time).expand(batch, 12, time)
+    seen = glimpse(ramp, torch.Generator().manual_seed(3))
+    assert seen.shape == (batch, 12, 256)
+    starts = seen.amax(dim=(1, 2)) - 256
+    assert starts.min() < 20
+    assert starts.max() > 124
+    assert len(starts.unique()) > 60, "each record is cut elsewhere"
+    for record, start in zip(seen, starts, strict=True):
+        shown = record[record.any(dim=1)]
+        assert 1 <= len(shown) <= 12
+        assert (shown == start + 1 + torch.arange(256)).all(), "whole leads of one stretch"
+    alone = (seen.any(dim=2).sum(dim=1) == 1).sum()
+    assert 30 < alone < 70, "of a quarter one lead alone"
+    assert glimpse(ramp[..., :200], torch.Generator()).shape == (batch, 12, 200)
+
+
+def test_the_contrastive_loss_is_that_of_a_case_worked_by_hand() -> None:
+    # Two records, views at right angles: the partner has cosine 1, the two others 0, tau is 0.1.
+    ours = torch.eye(2)
+    loss, found = contrastive(3 * ours, ours)
+    assert float(loss) == pytest.approx(math.log(1 + 2 * math.exp(-10)), abs=1e-6)
+    assert float(found) == 1
+    # Partners exchanged: cosine 0 to the partner, 1 to one other and 0 to the second.
+    loss, found = contrastive(ours, ours.flip(0))
+    assert float(loss) == pytest.approx(math.log(2 + math.exp(10)), rel=1e-4)
+    assert float(found) == 0
+
+
+def test_contrastive_pre_training_finds_records_again_and_is_built_upon(
+    toy: Path, tmp_path: Path
+) -> None:
+    pretext = write_yaml(
+        tmp_path / "c.yaml",
+        toy,
+        network="contrast",
+        schedule={"steps": 60, "batch": 8, "validate_every": 20, "learning_rate": 3e-3},
+    )
+    best = _train(pretext, tmp_path / "contrast")
+    # Twelve records to validate on: guessing among the 23 other views costs log(23).
+    assert -best["score"] < 0.8 * math.log(23)
+    with pytest.raises(TrainingError, match="contrast pre-training gives no verdicts"):
+        evaluate(tmp_path / "contrast")
+    tuned = write_yaml(
+        tmp_path / "t.yaml",
+        toy,
+        network="teacher",
+        start=str(tmp_path / "contrast"),
+        schedule={"steps": 1, "batch": 8, "validate_every": 1, "learning_rate": 1e-9},
+    )
+    _train(tuned, tmp_path / "teacher")
+    old, new = (
+        torch.load(tmp_path / n / "best.pt", weights_only=True) for n in ("contrast", "teacher")
+    )
+    name = "blocks.0.layers.0.weight"
+    assert torch.allclose(old[name], new[name], atol=1e-6)
 
 
 def test_masked_pre_training_needs_tokens(toy: Path, tmp_path: Path) -> None:

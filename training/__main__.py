@@ -25,7 +25,7 @@ import yaml
 from training.errors import TrainingError
 
 _STAGES = {
-    "pretrain": ("restoration", "masked", "teacher"),
+    "pretrain": ("restoration", "masked", "contrast", "teacher"),
     "finetune": None,
     "distill": ("student",),
 }
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("number", type=int,
                    help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes, "
                    "5: the runs of 1 on another device, 6: each lead, 7: how to teach the "
-                   "shipped student, 8: masked pre-training, 9: 1 with random crops")  # fmt: skip
+                   "shipped student, 8: pre-training, 9: 1 with random crops")  # fmt: skip
     p.add_argument("--cache", type=Path, required=True, help="prepared PTB-XL")
     p.add_argument("--other", type=Path, metavar="CACHE", help="the other data set of table 5")
     p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")

@@ -15,6 +15,8 @@ from models.restoration import WIDTHS
 from training.errors import TrainingError
 
 CONFIG = "run.yaml"
+# Networks that learn before they see a label, and so give no verdicts.
+PRE_TRAINING = ("masked", "contrast")
 
 
 class _Strict(BaseModel):
@@ -47,8 +49,8 @@ class Schedule(_Strict):
 class RunConfig(_Strict):
     """One run of one network."""
 
-    network: Literal["restoration", "masked", "teacher", "student"] = Field(
-        description="what is trained; masked: a teacher or student before it sees a label"
+    network: Literal["restoration", "masked", "contrast", "teacher", "student"] = Field(
+        description="what is trained; masked, contrast: a teacher or student before it sees a label"
     )
     data: Annotated[list[Data], Field(min_length=1)]
     classes: str | list[str] = Field("common", description="a named set, or label columns")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.leads import LEADS
-from training.config import CONFIG, RunConfig, load_config, read_made
+from training.config import CONFIG, PRE_TRAINING, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
@@ -38,9 +38,10 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     """
     config = load_config(run / CONFIG)
     require_same(config, run)
-    if config.network == "masked":
+    if config.network in PRE_TRAINING:
         raise TrainingError(
-            f"{run}: masked pre-training gives no verdicts to measure; finetune with start: {run}"
+            f"{run}: {config.network} pre-training gives no verdicts to measure; finetune with "
+            f"start: {run}"
         )
     if not any(d.test != [] for d in config.data):
         raise TrainingError(f"{run / CONFIG}: data.test: no folds to evaluate on")

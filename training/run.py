@@ -18,9 +18,10 @@ from training.data import RATE
 from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
-from training.fit import CHECKPOINT, disk, fit
+from training.fit import CHECKPOINT, Task, disk, fit
 from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
+from training.stages.contrast import Contrast
 from training.stages.masked import Masked
 from training.stages.restoration import Restoration
 
@@ -38,9 +39,11 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
     """
     selections = select(config)
     for cache, _ in selections["train"]:
-        if (config.augment or config.crop) and cache.rate != RATE:
+        made_for_rate = config.augment or config.crop or config.network == "contrast"
+        if made_for_rate and cache.rate != RATE:
             raise TrainingError(
-                f"{cache.path}: {cache.rate:g} Hz; augment and crop are made for {RATE:g} Hz"
+                f"{cache.path}: {cache.rate:g} Hz; augment, crop and contrast are made for "
+                f"{RATE:g} Hz"
             )
     # Restoring leads takes no labels, so its data need not have any.
     restores = config.network == "restoration"
@@ -61,11 +64,13 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
             require_same(config, run)
         torch.manual_seed(config.seed)  # before the task, which draws its first weights
         pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
-        task: Restoration | Masked | Classifier
+        task: Task
         if restores:
             task = Restoration(config, pool, validation)
         elif config.network == "masked":
             task = Masked(config, pool, validation)
+        elif config.network == "contrast":
+            task = Contrast(config, pool, validation)
         else:
             task = Classifier(config, pool, validation, labels_used(config, pool))
         if not (run / CHECKPOINT).exists():

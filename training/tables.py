@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from models.leads import LEADS
-from training.config import RunConfig, parse_config
+from training.config import PRE_TRAINING, RunConfig, parse_config
 from training.cross_device import cross_device, scores_name
 from training.datasets.cache import Cache
 from training.errors import TrainingError
@@ -64,6 +64,8 @@ _STRETCHES: dict[str, Any] = {
 }
 _CROPS = Recipe("crops-10", 0.1, {"size": "base", "mix": 0.5, **_STRETCHES}, _STRETCHES)
 UNMIXED = "liteheart, unmixed"
+# Kinds of pre-training and their steps; a stretch of contrast is a quarter of a record, twice.
+_BEFORE_LABELS = {"masked": 1500, "contrast": 3000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,8 @@ def run_table(
             continue
         _log.info("table", number=number, run=step.run, place=place + 1, of=len(wanted))
         train(step.config, runs / step.run)
-        if step.config.network == "masked":
-            continue  # it gives no verdicts to measure
+        if step.config.network in PRE_TRAINING:
+            continue
         figures = evaluate(runs / step.run)["figures"]
         _log.info("evaluated", run=step.run, **{k: round(v, 4) for k, v in figures.items()})
     if other is None:
@@ -305,33 +307,37 @@ def recipes(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
 
 
 def pre_training(runs: Path, cache: Path, seeds: Sequence[int]) -> Iterator[Step]:
-    """Table 8: 10 % labels with a teacher that filled in what was withheld of all records first."""
-    masked = "masked-teacher"
-    yield Step(
-        masked,
-        "masked",
-        1,
-        _config(
+    """Table 8: table 9's teacher after learning without labels, and several teachers averaged."""
+    for network, steps in _BEFORE_LABELS.items():
+        config = _config(
             cache,
-            network="masked",
-            size="teacher-256",
+            network=network,
+            size="base",
+            strides=_STRETCHES["strides"],
             classes=["NSR"],
-            schedule={"steps": 3000, "batch": 64, "learning_rate": 1e-3, "validate_every": 100},
-        ),
-    )
-    change: dict[str, Any]
-    for step in few_labels(runs, cache, seeds, _TEN_PERCENT):
-        teacher = f"labels-10/teacher-masked-{step.seed}"
+            schedule={"steps": steps, "batch": 64, "validate_every": 100},
+        )
+        yield Step(f"before-labels/{network}", network, 1, config)
+    teachers: list[Path] = []
+    for step in crops(runs, cache, seeds):
         if step.config.network == "teacher":
-            name, change = teacher, {"start": runs / masked}
-        elif step.label == "liteheart":
-            name = f"labels-10/liteheart-masked-{step.seed}"
-            change = {"teachers": [runs / teacher]}
-        else:
-            continue
-        yield step
-        config = step.config.model_copy(update=change)
-        yield Step(name, f"{step.label}, pre-trained", step.seed, config)
+            yield step
+            teachers = [runs / step.run]
+            for network in _BEFORE_LABELS:
+                start = runs / "before-labels" / network
+                config = step.config.model_copy(update={"start": start})
+                name = f"before-labels/teacher-{network}-{step.seed}"
+                yield Step(name, f"{step.label}, {network} first", step.seed, config)
+                teachers.append(runs / name)
+        elif step.label == UNMIXED:
+            yield step
+            taught = {
+                f"by the {n} one": [t] for n, t in zip(_BEFORE_LABELS, teachers[1:], strict=True)
+            }
+            for label, those in {**taught, "by all three": teachers}.items():
+                config = step.config.model_copy(update={"teachers": those})
+                name = f"before-labels/taught-{label.replace(' ', '-')}-{step.seed}"
+                yield Step(name, f"{step.label}, taught {label}", step.seed, config)
 
 
 def _config(cache: Path, **fields: Any) -> RunConfig:

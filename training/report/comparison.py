@@ -42,7 +42,7 @@ _TITLES = {
     5: "Table 5: trained on PTB-XL, measured on another device, lead I",
     6: "Table 6: which lead to measure, all labels",
     7: "Table 7: how to teach the shipped student, all labels, short runs",
-    8: "Table 8: masked pre-training of the teacher, 10 % labels, lead I",
+    8: "Table 8: what the teacher learnt before, and several teachers, 10 % labels, lead I",
     9: "Table 9: 10 % labels, lead I, random crops and finer strides",
 }
 _MANY = 40

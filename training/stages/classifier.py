@@ -19,13 +19,10 @@ from training.losses import Distillation, Outputs, Shape, Targets, methods
 from training.mixing import region_mix
 from training.networks import classifier, start_from, width_of
 from training.pool import Pool, Shuffle
-from training.stages.inputs import WHOLE, AllLeads, Batch, Inputs, OneLead, RestoredLeads
+from training.stages.inputs import STRETCH, WHOLE, AllLeads, Batch, Inputs, OneLead, RestoredLeads
 from training.teaching import Teacher
 
 _BATCH = 128
-# 2.5 s, as Strodthoff et al. (2021) crop PTB-XL for their convolutional nets, to the multiple of 8
-# samples that the restoration net wants.
-_CROP = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,10 +186,10 @@ class Classifier:
 
     def _cut(self, time: int) -> slice:
         """The stretch of this half batch's records that is shown."""
-        if time <= _CROP or not self._happens(self._config.crop):
+        if time <= STRETCH or not self._happens(self._config.crop):
             return WHOLE
-        first = int(torch.randint(time - _CROP + 1, (), generator=self._generator))
-        return slice(first, first + _CROP)
+        first = int(torch.randint(time - STRETCH + 1, (), generator=self._generator))
+        return slice(first, first + STRETCH)
 
     def _happens(self, share: float) -> bool:
         """Whether a half batch is of this share; drawn only where it is neither all nor none."""

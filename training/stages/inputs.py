@@ -21,6 +21,9 @@ from training.pool import Pool
 from training.resampling import resample_beats
 
 WHOLE = slice(None)
+# 2.5 s, as Strodthoff et al. (2021) crop PTB-XL for their convolutional nets, to the multiple of 8
+# samples that the restoration net wants.
+STRETCH = 256
 _BATCH = 256
 
 

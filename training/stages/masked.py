@@ -95,11 +95,16 @@ class Masked:
 
 def withheld(batch: int, time: int, token: int, generator: torch.Generator) -> Tensor:
     """What to hide, bool [batch, 12, time]: some leads whole, some stretches of every lead."""
+    leads = withheld_leads(batch, generator)
+    stretches = torch.rand(batch, -(-time // token), generator=generator) < _HIDDEN_TIME
+    in_time = stretches.repeat_interleave(token, dim=1)[:, :time]
+    return leads[:, :, None] | in_time[:, None, :]
+
+
+def withheld_leads(batch: int, generator: torch.Generator) -> Tensor:
+    """Which leads to hide, bool [batch, 12]: of a quarter all but one, of no record all."""
     leads = torch.rand(batch, len(LEADS), generator=generator) < _HIDDEN_LEADS
     shown = torch.randint(len(LEADS), (batch,), generator=generator)
     alone = torch.rand(batch, 1, generator=generator) < _ONE_LEAD
     is_shown = torch.nn.functional.one_hot(shown, len(LEADS)).bool()
-    leads = (leads | alone) & ~is_shown
-    stretches = torch.rand(batch, -(-time // token), generator=generator) < _HIDDEN_TIME
-    in_time = stretches.repeat_interleave(token, dim=1)[:, :time]
-    return leads[:, :, None] | in_time[:, None, :]
+    return (leads | alone) & ~is_shown
