@@ -49,24 +49,25 @@ class RestorationNet(nn.Module):
 
     Args:
         width: channels of the first level; doubled at each of the three levels below.
+        inputs: 1 for the lead that is measured, 12 for a net of any lead, which gets the measured
+            ones in their places and zeros elsewhere.
 
     The time axis must be a multiple of 8 samples.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inputs: int = 1) -> None:
         super().__init__()
         w = [width, 2 * width, 4 * width, 8 * width]
-        self.down = nn.ModuleList([_Block(1, w[0], 9)])
+        self.down = nn.ModuleList([_Block(inputs, w[0], 9)])
         self.down.extend(_Block(w[i], w[i + 1], 9) for i in range(3))
         self.pool = nn.MaxPool1d(2)
         self.up = nn.ModuleList(_Up(w[i + 1], w[i]) for i in (2, 1, 0))
         self.merge = nn.ModuleList(_Block(2 * w[i], w[i], 5) for i in (2, 1, 0))
         self.out = nn.Conv1d(w[0], LEADS, 1)
 
-    def forward(self, lead_one: Tensor) -> Tensor:
-        """Restore [batch, 12, time] from [batch, 1, time]."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore [batch, 12, time] from [batch, inputs, time]."""
         skips: list[Tensor] = []
-        x = lead_one
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)
             skips.append(x)

@@ -23,6 +23,7 @@ pytest.importorskip("sklearn")
 
 from models.bundle import DEFAULT, AlarmRule, find_bundle  # noqa: E402
 from models.leads import LEADS  # noqa: E402
+from models.restoration import WIDTHS, RestorationNet  # noqa: E402
 from models.runtime import Runtime  # noqa: E402
 from training import tables  # noqa: E402
 from training.__main__ import main  # noqa: E402
@@ -43,6 +44,7 @@ from training.losses import Outputs, Shape, Targets, methods  # noqa: E402
 from training.losses.base import flipped  # noqa: E402
 from training.losses.liteheart import Discriminator, LiteHeart, LiteHeartOne  # noqa: E402
 from training.mixing import Mix, region_mix  # noqa: E402
+from training.networks import load_restoration  # noqa: E402
 from training.policy import alarm_rules  # noqa: E402
 from training.pool import Pool, Shuffle  # noqa: E402
 from training.provenance import data_of, methods_of  # noqa: E402
@@ -335,6 +337,52 @@ def test_leads_are_restored_from_data_without_a_label(toy: Path, tmp_path: Path)
     config = write_yaml(tmp_path / "r.yaml", toy, network="restoration", classes=["no such label"])
     _train(config, tmp_path / "run")
     assert (tmp_path / "run/best.pt").exists()
+
+
+def test_one_net_restores_from_any_lead(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(
+        tmp_path / "r.yaml",
+        toy,
+        network="restoration",
+        lead="any",
+        augment=True,
+        schedule={"steps": 60, "batch": 8, "validate_every": 20, "learning_rate": 3e-3},
+    )
+    best = _train(config, tmp_path / "run")
+    assert best["mse"] < 0.5, "the leads are z-scored: a flat line has 1"
+    sources = evaluate(tmp_path / "run")["sources"]
+    assert [s["source"] for s in sources] == list(LEADS)
+    assert all(s["mse"] < 0.5 for s in sources)
+    # What reads the other leads is left out of the net of one lead, and nothing is lost by that.
+    whole = RestorationNet(WIDTHS["tiny"], 12).eval()
+    whole.load_state_dict(torch.load(tmp_path / "run/best.pt", weights_only=True))
+    given = torch.zeros(2, 12, 1000)
+    given[:, LEADS.index("V2")] = torch.randn(2, 1000, generator=torch.Generator().manual_seed(1))
+    one = load_restoration(tmp_path / "run", "V2")
+    measured = given[:, LEADS.index("V2")][:, None]
+    assert torch.allclose(one(measured), whole(given), atol=1e-5)
+    with pytest.raises(
+        TrainingError, match="restores from any lead; --teacher judges a net of one"
+    ):
+        evaluate(tmp_path / "run", tmp_path)
+
+
+def test_a_student_of_another_lead_than_its_restoration_net_is_refused(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(
+        tmp_path / "s.yaml",
+        toy,
+        network="student",
+        lead="V1",
+        restores=True,
+        restoration=str(trained / "restoration"),
+    )
+    with pytest.raises(TrainingError, match="restoration restores from lead I; expected lead V1"):
+        _train(config, tmp_path / "run")
+    config = write_yaml(tmp_path / "any.yaml", toy, network="student", lead="any")
+    with pytest.raises(TrainingError, match="lead: 'any' is for a restoration net; expected one"):
+        _train(config, tmp_path / "run")
 
 
 def _task(folder: Path, toy: Path, **fields: object) -> tuple[Classifier, Pool]:

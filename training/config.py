@@ -15,6 +15,7 @@ from models.restoration import WIDTHS
 from training.errors import TrainingError
 
 CONFIG = "run.yaml"
+ANY = "any"
 # Networks that learn before they see a label, and so give no verdicts.
 PRE_TRAINING = ("masked", "contrast")
 
@@ -54,7 +55,9 @@ class RunConfig(_Strict):
     )
     data: Annotated[list[Data], Field(min_length=1)]
     classes: str | list[str] = Field("common", description="a named set, or label columns")
-    lead: Literal[LEADS] = Field("I", description="the lead that is measured")  # type: ignore[valid-type]
+    lead: Literal[*LEADS, ANY] = Field(  # type: ignore[valid-type]
+        "I", description="the lead that is measured; any: one restoration net for each of them"
+    )
     labelled: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the training records whose labels are used"
     )
@@ -100,6 +103,8 @@ class RunConfig(_Strict):
     def _fits(self) -> Self:
         if self.network == "restoration" and self.size not in WIDTHS:
             raise ValueError(f"size: {self.size!r}; a restoration net is one of {list(WIDTHS)}")
+        if self.network != "restoration" and self.lead == ANY:
+            raise ValueError(f"lead: {ANY!r} is for a restoration net; expected one of {LEADS}")
         if self.method and not self.teachers:
             raise ValueError(f"method {self.method!r} needs teachers: runs of a trained teacher")
         if self.network == "student" and self.augment and not self.restoration:

@@ -3,16 +3,18 @@
 from pathlib import Path
 
 import structlog
-from torch import nn
+from torch import Tensor, nn
 
 from models.classifier import SIZES, ConvTransformer
 from models.leads import LEADS
 from models.restoration import WIDTHS, RestorationNet
 from training.backbones import BACKBONES, build
-from training.config import CONFIG, RunConfig, load_config, read_made
+from training.config import ANY, CONFIG, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.fit import BEST, device, read_weights
 
+# The weights of a restoration net that read its input.
+_READS = "down.0.layers.0.weight"
 _log = structlog.get_logger()
 
 
@@ -35,13 +37,29 @@ def load_classifier(run: Path) -> tuple[nn.Module, tuple[str, ...]]:
     config = load_config(run / CONFIG)
     classes = tuple(read_made(run)["classes"])
     net = classifier(config, len(classes))
-    return _fixed(net, run), classes
+    return _fixed(net, run, read_weights(run)), classes
 
 
-def load_restoration(run: Path) -> RestorationNet:
-    """The restoration net of a finished run, fixed."""
-    net = RestorationNet(WIDTHS[load_config(run / CONFIG).size])
-    _fixed(net, run)
+def load_restoration(run: Path, lead: str) -> RestorationNet:
+    """The restoration net of a finished run, fixed, for the one lead that it is to read.
+
+    A net of any lead multiplies zeros where nothing is measured, so that what reads the others can
+    be left out.
+
+    Raises:
+        TrainingError: if the run is not trained, or restores from another lead.
+    """
+    config = load_config(run / CONFIG)
+    if config.lead not in {lead, ANY}:
+        raise TrainingError(
+            f"restoration: {run} restores from lead {config.lead}; expected lead {lead}"
+        )
+    net = RestorationNet(WIDTHS[config.size])
+    weights = read_weights(run)
+    if config.lead == ANY:
+        place = LEADS.index(lead)
+        weights[_READS] = weights[_READS][:, place : place + 1]
+    _fixed(net, run, weights)
     return net
 
 
@@ -70,9 +88,9 @@ def start_from(net: nn.Module, run: Path) -> None:
     net.load_state_dict({**own, **fit})
 
 
-def _fixed(net: nn.Module, run: Path) -> nn.Module:
+def _fixed(net: nn.Module, run: Path, weights: dict[str, Tensor]) -> nn.Module:
     try:
-        net.load_state_dict(read_weights(run))
+        net.load_state_dict(weights)
     except RuntimeError as error:
         raise TrainingError(f"{run / BEST}: {' '.join(str(error).split())[:200]}") from error
     return net.to(device()).eval().requires_grad_(requires_grad=False)

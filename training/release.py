@@ -121,7 +121,9 @@ def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
     }
     size = load_config(config.restoration / CONFIG).size
     system = LeadOneSystem(size, config.size, len(kept), config.strides)
-    system.restoration.load_state_dict(load_restoration(config.restoration).state_dict())
+    system.restoration.load_state_dict(
+        load_restoration(config.restoration, config.lead).state_dict()
+    )
     system.student.load_state_dict(weights)
     return system.eval(), tuple(columns[i] for i in kept)
 

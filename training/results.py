@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.leads import LEADS
-from training.config import CONFIG, PRE_TRAINING, RunConfig, load_config, read_made
+from training.config import ANY, CONFIG, PRE_TRAINING, RunConfig, load_config, read_made
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
@@ -96,18 +96,23 @@ def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
 
 def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:
     real = _complete(Pool(select(config)["test"], read_made(run)["classes"]))
-    net = RestoredLeads(run, config.lead, None, frozenset())
-    place = LEADS.index(config.lead)
-    restored = torch.cat(
-        [net.restore(x[:, place : place + 1]).cpu() for x in torch.split(real, _BATCH)]
-    )
-    measured = quality(real.numpy(), restored.numpy(), LEADS, config.lead)
+    if config.lead == ANY:
+        if teacher is not None:
+            raise TrainingError(f"{run}: restores from any lead; --teacher judges a net of one")
+        each = [quality(real.numpy(), _restored(run, x, real), LEADS, x) for x in LEADS]
+        means = {key: [getattr(q, key) for q in each] for key in ("mse", "correlation")}
+        return {
+            "figures": {key: float(np.mean(values)) for key, values in means.items()},
+            "sources": [q.to_dict() for q in each],
+        }
+    restored = _restored(run, config.lead, real)
+    measured = quality(real.numpy(), restored, LEADS, config.lead)
     result: dict[str, Any] = {
         "figures": {"mse": measured.mse, "correlation": measured.correlation},
         **measured.to_dict(),
     }
     if teacher is not None:
-        verdicts = _verdicts(config, teacher, real, restored)
+        verdicts = _verdicts(config, teacher, real, torch.from_numpy(restored))
         result["teacher"] = verdicts.to_dict()
         result["figures"] |= {
             "teacher_agreement": verdicts.agreement,
@@ -115,6 +120,14 @@ def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str
             "teacher_auc_real": verdicts.auc_real,
             "teacher_auc_restored": verdicts.auc_restored,
         }
+    return result
+
+
+def _restored(run: Path, lead: str, real: Tensor) -> NDArray[np.float32]:
+    """Twelve leads [records, 12, time] from one of the real ones, which is left as it is."""
+    net, place = RestoredLeads(run, lead, None, frozenset()), LEADS.index(lead)
+    parts = [net.restore(x[:, place : place + 1]).cpu() for x in torch.split(real, _BATCH)]
+    result: NDArray[np.float32] = torch.cat(parts).numpy()
     return result
 
 

@@ -105,7 +105,7 @@ class RestoredLeads:
             flip,
         )
         self._resample, self._faults = resample, faults
-        self.network: RestorationNet = load_restoration(run)
+        self.network: RestorationNet = load_restoration(run, lead)
         self._stored: dict[Path, NDArray[np.float16]] = {}
 
     def __call__(self, leads: Tensor, batch: Batch) -> Tensor:

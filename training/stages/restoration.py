@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.leads import LEADS
 from models.restoration import WIDTHS, RestorationNet
 from training.augment import augment
-from training.config import RunConfig
+from training.config import ANY, RunConfig
 from training.errors import TrainingError
 from training.fit import device, mixed
 from training.networks import start_from
@@ -21,6 +21,9 @@ _DIVISOR = 8
 
 class Restoration:
     """The task of ``fit``: the loss is over what is there of all twelve leads.
+
+    With ``lead: any`` one lead of each record is given, drawn at random, and the others are zeros,
+    as MCMA has it (Chen et al. 2024, arXiv 2407.11481).
 
     With ``augment`` the measured lead is distorted for half of each batch and the target stays
     clean, so that the net also takes noise away; the clean half keeps it exact on a good signal.
@@ -37,10 +40,12 @@ class Restoration:
                 f"{train.parts[0].cache.path}: windows of {train.parts[0].cache.length} samples; "
                 f"restoration needs a multiple of {_DIVISOR}"
             )
-        self.network = RestorationNet(WIDTHS[config.size]).to(device())
+        self._lead = None if config.lead == ANY else LEADS.index(config.lead)
+        inputs = len(LEADS) if self._lead is None else 1
+        self.network = RestorationNet(WIDTHS[config.size], inputs).to(device())
         if config.start is not None:
             start_from(self.network, config.start)
-        self._lead, self._augment = LEADS.index(config.lead), config.augment
+        self._augment = config.augment
 
     @property
     def trained(self) -> nn.Module:
@@ -50,7 +55,11 @@ class Restoration:
     def loss(self) -> dict[str, Tensor]:
         """Mean squared error of the next batch, in z-score units."""
         leads, generator = self._draws.take(), self._draws.generator
-        measured = leads[:, self._lead : self._lead + 1]
+        if self._lead is None:
+            places = torch.randint(len(LEADS), (len(leads),), generator=generator)
+        else:
+            places = torch.full((len(leads),), self._lead)
+        measured = _one_of_each(leads, places)
         weight = torch.ones(())
         if self._augment:
             noisy = augment(measured, generator)
@@ -58,21 +67,33 @@ class Restoration:
             weight = torch.where(use, (noisy != 0).float(), 1.0).to(device())
             measured = torch.where(use, noisy, measured)
         with mixed():
-            restored = self.network(measured.to(device())).float()
+            restored = self.network(self._given(measured, places)).float()
         return {"loss": ((restored - leads.to(device())).square() * weight).mean()}
 
     def validate(self) -> dict[str, float]:
         """Mean squared error over the leads that were not given; ``score`` is its negative."""
         self.network.eval()
         total = 0.0
-        others = [i for i in range(len(LEADS)) if i != self._lead]
-        for batch in in_turn(self._validation):
-            leads = batch.to(device())
+        for leads in in_turn(self._validation):
+            # A net of any lead is given each in turn.
+            places = torch.arange(len(leads)) % len(LEADS)
+            if self._lead is not None:
+                places = torch.full_like(places, self._lead)
             with torch.inference_mode(), mixed():
-                restored = self.network(leads[:, self._lead : self._lead + 1]).float()
-            total += float((restored - leads)[:, others].square().mean(dim=(1, 2)).sum())
+                restored = self.network(self._given(_one_of_each(leads, places), places)).float()
+            each = (restored - leads.to(device())).square().mean(dim=2)
+            each[torch.arange(len(leads)), places] = 0
+            total += float(each.sum()) / (len(LEADS) - 1)
         error = total / count(self._validation)
         return {"score": -error, "mse": error}
+
+    def _given(self, measured: Tensor, places: Tensor) -> Tensor:
+        """What the net reads of measured leads [batch, 1, time] that are at these places."""
+        if self._lead is not None:
+            return measured.to(device())
+        given = torch.zeros(len(measured), len(LEADS), measured.shape[-1])
+        given[torch.arange(len(measured)), places] = measured[:, 0]
+        return given.to(device())
 
     def state(self) -> dict[str, Any]:
         """Of the draws."""
@@ -81,3 +102,8 @@ class Restoration:
     def restore(self, state: dict[str, Any]) -> None:
         """Take it up again."""
         self._draws.restore(state)
+
+
+def _one_of_each(leads: Tensor, places: Tensor) -> Tensor:
+    """One lead of each record, [batch, 1, time] of [batch, 12, time]."""
+    return leads[torch.arange(len(leads)), places, None]
