@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.leads import LEADS
 from models.restoration import WIDTHS
 from training.errors import TrainingError
+from training.files import write_text
 
 CONFIG = "run.yaml"
 ANY = "any"
@@ -157,16 +158,18 @@ def parse_config(raw: dict[str, Any], where: str) -> RunConfig:
 
 
 def save_config(config: RunConfig, run: Path, made: dict[str, Any]) -> None:
-    """Write ``run.yaml``: the configuration, and under ``made`` what it was resolved to."""
+    """Write ``run.yaml``: the configuration, and under ``made`` what it was resolved to.
+
+    Raises:
+        TrainingError: if it cannot be written.
+    """
     text = yaml.safe_dump(
         {**config.model_dump(mode="json"), "made": {**made, **_surroundings()}},
         sort_keys=False,
         allow_unicode=True,
         width=100,
     )
-    temporary = run / f"{CONFIG}.new"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(run / CONFIG)
+    write_text(run / CONFIG, text)
 
 
 def read_made(run: Path) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The loop that every network is trained by: steps, validation, early stopping, checkpoints."""
 
-import errno
 import json
 import math
-import os
 import pickle
 from pathlib import Path
 from time import monotonic
@@ -15,11 +13,11 @@ from torch import Tensor, nn
 
 from training.config import Schedule
 from training.errors import TrainingError
+from training.files import disk, replacing, write_text
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 HISTORY = "history.jsonl"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _log = structlog.get_logger()
 
 
@@ -277,18 +275,6 @@ def _cut_history(path: Path, step: int) -> None:
     write_text(path, kept)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that one that is there is whole, whenever the writing is cut off.
-
-    Raises:
-        TrainingError: if it cannot be written.
-    """
-    temporary = path.with_suffix(".new")
-    with disk(path):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-
-
 def _random_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -297,40 +283,5 @@ def _random_state() -> dict[str, Tensor]:
 
 
 def _save(path: Path, what: Any) -> None:
-    """Write beside, then rename: a kill leaves the old file or the new one, never half of one."""
-    temporary = path.with_suffix(".new")
-    with disk(path):
-        with temporary.open("wb") as f:
-            torch.save(what, f)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(path)
-
-
-class disk:  # noqa: N801  (a context manager, used like a function)
-    """Around writing: a full disk ends in one line that says what to do.
-
-    Args:
-        path: what is written.
-
-    Raises:
-        TrainingError: at the end, instead of what the system or torch raised.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, (OSError, RuntimeError)):
-            return
-        said = " ".join(str(error).split())[:200]
-        # torch wraps what the system said in a RuntimeError of its own.
-        if isinstance(error, RuntimeError) or error.errno in _FULL:
-            said += "; free some space"
-        raise TrainingError(
-            f"{self._path}: cannot be written ({said}); the same command goes on from the last "
-            "checkpoint"
-        ) from error
+    with replacing(path) as file:
+        torch.save(what, file)

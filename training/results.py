@@ -14,7 +14,8 @@ from training.config import ANY, CONFIG, PRE_TRAINING, RunConfig, load_config, r
 from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
-from training.fit import device, mixed, write_text
+from training.files import write_text
+from training.fit import device, mixed
 from training.networks import load_classifier
 from training.pool import Pool
 from training.run import check_windows, require_same, select

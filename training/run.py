@@ -18,7 +18,7 @@ from training.data import RATE
 from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
-from training.fit import CHECKPOINT, Task, disk, fit
+from training.fit import CHECKPOINT, Task, fit
 from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
 from training.stages.contrast import Contrast
@@ -74,8 +74,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         else:
             task = Classifier(config, pool, validation, labels_used(config, pool))
         if not (run / CHECKPOINT).exists():
-            with disk(run):
-                save_config(config, run, made)
+            save_config(config, run, made)
         best = fit(task, config.schedule, run)
     _log.info("done", run=str(run), **{k: round(v, 4) for k, v in best.items()})
     return best

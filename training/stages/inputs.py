@@ -15,7 +15,8 @@ from models.leads import LEADS
 from models.restoration import RestorationNet
 from training.augment import augment
 from training.faults import distort
-from training.fit import BEST, device, disk, mixed
+from training.files import replacing
+from training.fit import BEST, device, mixed
 from training.networks import load_restoration
 from training.pool import Pool
 from training.resampling import resample_beats
@@ -159,11 +160,11 @@ class RestoredLeads:
     def _write(self, kept: Path, pool: Pool, at: int) -> None:
         cache, part = pool.parts[at].cache, pool.parts[at]
         # Two runs may need it at the same time; each writes a file of its own.
-        temporary = kept.with_suffix(f".{os.getpid()}.new")
+        own = kept.with_suffix(f".{os.getpid()}.new")
         shape = (len(cache.signals), len(LEADS), cache.length)
         measured = part.stored[part.places.tolist().index(self._lead)]
         # Written, not mapped: a full disk would end a process that maps the file without a word.
-        with disk(kept), temporary.open("wb") as f:
+        with replacing(kept, own) as f:
             np.lib.format.write_array_header_1_0(
                 f, {"descr": "<f2", "fortran_order": False, "shape": shape}
             )
@@ -171,6 +172,3 @@ class RestoredLeads:
                 one = np.asarray(cache.signals[first : first + _BATCH, measured], dtype=np.float32)
                 restored = self.restore(torch.from_numpy(one)[:, None]).cpu().numpy()
                 f.write(restored.astype("<f2").tobytes())
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(kept)
