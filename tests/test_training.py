@@ -29,6 +29,7 @@ from training import tables  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.augment import augment, zscore  # noqa: E402
 from training.calibrate import at_precision, best_f_beta, platt  # noqa: E402
+from training.card import model_card  # noqa: E402
 from training.classes import resolve  # noqa: E402
 from training.config import load_config, parse_config, save_config  # noqa: E402
 from training.cross_device import cross_device  # noqa: E402
@@ -1430,3 +1431,12 @@ def test_quiet_hours_count_an_alarm_that_never_ends_once_a_heart(
     first, second = (c.abbreviation for c in rules)
     assert said["mitdb"] == {"hours": 0.5, "hearts": 1, "alarms": {first: 1, second: 0}}
     assert said["lead1"] == {"hours": 0.06, "hearts": 2, "alarms": {first: 2, second: 0}}
+
+
+@pytest.mark.parametrize("name", ["lead1-tiny", "lead1-base"])
+def test_a_shipped_card_is_the_one_of_its_manifest(name: str) -> None:
+    shipped = find_bundle(name)
+    card = (shipped.path / "README.md").read_text(encoding="utf-8")
+    assert card == model_card(shipped.manifest)
+    # Garwood's interval of none in 2.51 hours: 0 to 3.69.
+    assert "Alarms raised: AF 0 (0 an hour; 95 %: 0 to 1.5)." in card

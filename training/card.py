@@ -3,6 +3,7 @@
 from typing import Any
 
 from models.bundle import Manifest
+from training.evaluation.false_alarms import poisson_interval
 
 _BLIND = 0.8
 _FEW = 10
@@ -98,16 +99,22 @@ def _false_alarms(sets: Any) -> str:
     lines = []
     for name, where in (("mitdb", "MIT-BIH, chest lead"), ("lead1", "wearable lead I, in motion")):
         said = sets[name]
-        raised = ", ".join(f"{c} {n}" for c, n in said["alarms"].items()) or "no rules"
+        raised = "; ".join(
+            f"{c} {n} ({_rate(n, said['hours'])})" for c, n in said["alarms"].items()
+        )
         lines.append(
-            f"- {where}: {said['hearts']} hearts, {said['hours']:g} hours, none in AF or bigeminy; "
-            f"alarms raised: {raised}."
+            f"- {where}: {said['hearts']} hearts, {said['hours']:g} hours, none in AF or "
+            f"bigeminy.\n  Alarms raised: {raised or 'no rules'}."
         )
     return (
         "The default rules over all windows, unreadable ones too (the daemon leaves those out):\n\n"
         + "\n".join(lines)
-        + "\n\nNo alarm in h hours still allows a rate of up to 3.7/h an hour (95 %)."
     )
+
+
+def _rate(alarms: int, hours: float) -> str:
+    low, high = (bound / hours for bound in poisson_interval(alarms))
+    return f"{alarms / hours:.2g} an hour; 95 %: {low:.2g} to {high:.2g}"
 
 
 def _taught(method: str | None) -> str:
