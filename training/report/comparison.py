@@ -37,7 +37,7 @@ _PERCENT = {"mean_average_precision", "macro_auc", "macro_f1", "macro_f2"}
 _TITLES = {
     1: "Table 1: 10 % labels, lead I",
     2: "Table 2: 5 % labels, lead I",
-    3: "Table 3: all labels, superclasses and subclasses, lead I",
+    3: "Table 3: all labels, superclasses and subclasses, lead I, random crops and finer strides",
     4: "Table 4: LiteHeart at three sizes, 10 % labels",
     5: "Table 5: trained on PTB-XL, measured on another device, lead I",
     6: "Table 6: which lead to measure, all labels",
