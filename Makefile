@@ -40,7 +40,7 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
 	  --set start=runs/shipped/base-cropped --set schedule.steps=400 -r runs/shipped/base
-	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 3 --data $(DATA)
+	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 4 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=12000 -r runs/shipped/tiny-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
