@@ -488,24 +488,34 @@ def test_clt_by_hand() -> None:
     assert float(loss) == pytest.approx(2 * log(1 + 1 / e), rel=1e-5)
 
 
-def test_clt_pairs_each_record_with_itself() -> None:
-    """Row 0 as above; row 3, which was not met, has two others at cosine 0: ln(1 + 2/e)."""
+def test_clt_leaves_out_a_record_that_was_not_met() -> None:
     transfer = plain_transfer()
     transfer.eval()
     transfer.student_memory[:2] = transfer.teacher_memory[:2] = axes(0, 1)
     transfer.met[:2] = True
     loss = transfer(axes(0, 7), axes(0, 7), torch.tensor([0, 3]))
-    assert float(loss) == pytest.approx(log(1 + 1 / e) + log(1 + 2 / e), rel=1e-5)
+    assert float(loss) == pytest.approx(2 * log(1 + 1 / e), rel=1e-5)
 
 
 def test_clt_tells_each_side_from_the_other_s_memories() -> None:
     """The student's anchor meets a teacher's memory at cosine 1, the other's one at -1."""
     transfer = plain_transfer()
     transfer.eval()
-    transfer.teacher_memory[1:2], transfer.student_memory[1:2] = axes(0), -axes(0)
-    transfer.met[1] = True
+    transfer.teacher_memory[:2] = axes(0, 0)
+    transfer.student_memory[:2] = torch.cat((axes(0), -axes(0)))
+    transfer.met[:2] = True
     loss = transfer(axes(0), axes(0), torch.tensor([0]))
     assert float(loss) == pytest.approx(log(2) + log(1 + exp(-2)), rel=1e-5)
+
+
+def test_clt_learns_nothing_from_the_age_of_memories() -> None:
+    """Four records whose memories are all alike cannot be told apart, however views have moved."""
+    transfer = plain_transfer()
+    transfer.eval()
+    transfer.student_memory[:] = transfer.teacher_memory[:] = axes(0, 0, 0, 0)
+    transfer.met[:] = True
+    loss = transfer(axes(1), axes(1), torch.tensor([2]))
+    assert float(loss) == pytest.approx(2 * log(4), rel=1e-5)
 
 
 def test_clt_has_nothing_to_tell_from_at_first() -> None:

@@ -80,6 +80,10 @@ class LeadTransfer(nn.Module):
     losses are added. Only records that were met can be drawn: those without labels never are, and
     what their memories started as would be noise.
 
+    The right one is a memory too, as with Tian et al. (ICLR 2020), whose memory it is: were
+    it the other network's view of now, it could be told from the others by its age alone, for the
+    projections drift while they are learnt. A record that was not met has none, and no loss.
+
     Args:
         shape: of the networks.
         tau: temperature.
@@ -106,12 +110,12 @@ class LeadTransfer(nn.Module):
         self.register_buffer("met", torch.zeros(shape.records, dtype=torch.bool))
 
     def forward(self, student: Tensor, teacher: Tensor, rows: Tensor) -> Tensor:
-        """The loss of features [batch, d] of the records ``rows``; 0 if no others were met."""
+        """The loss of features [batch, d] of the records ``rows``; 0 if none of them was met."""
         g_student, g_teacher = unit(self.of_student(student)), unit(self.of_teacher(teacher))
         drawn = self._draw()
         own = rows[:, None] == drawn[None]
-        loss = self._contrast(g_student, g_teacher, self.teacher_memory[drawn], own)
-        loss = loss + self._contrast(g_teacher, g_student, self.student_memory[drawn], own)
+        loss = self._contrast(g_student, self.teacher_memory, rows, drawn, own)
+        loss = loss + self._contrast(g_teacher, self.student_memory, rows, drawn, own)
         if self.training:
             self._remember(self.student_memory, g_student, rows)
             self._remember(self.teacher_memory, g_teacher, rows)
@@ -127,12 +131,16 @@ class LeadTransfer(nn.Module):
         met = torch.nonzero(self.met)[:, 0]
         return met[torch.randperm(len(met))[: self.negatives].to(met.device)]
 
-    def _contrast(self, anchor: Tensor, positive: Tensor, others: Tensor, own: Tensor) -> Tensor:
-        """Cross-entropy of telling ``positive`` from ``others``, less the anchor's own memory."""
-        right = (anchor * positive).sum(dim=1, keepdim=True)
-        wrong = (anchor @ others.T).masked_fill(own, -torch.inf)
+    def _contrast(
+        self, anchor: Tensor, memory: Tensor, rows: Tensor, drawn: Tensor, own: Tensor
+    ) -> Tensor:
+        """Cross-entropy of telling a record's memory from those drawn, over the records met."""
+        right = (anchor * memory[rows]).sum(dim=1, keepdim=True)
+        wrong = (anchor @ memory[drawn].T).masked_fill(own, -torch.inf)
         logits = torch.cat((right, wrong), dim=1) / self.tau
-        return (torch.logsumexp(logits, dim=1) - logits[:, 0]).mean()
+        met = self.met[rows].float()
+        each = torch.logsumexp(logits, dim=1) - logits[:, 0]
+        return (each * met).sum() / met.sum().clamp(min=1)
 
     @torch.no_grad()
     def _remember(self, memory: Tensor, now: Tensor, rows: Tensor) -> None:
