@@ -188,11 +188,7 @@ def efficiency() -> list[Efficiency]:
         teacher = ConvTransformer(SIZES["teacher"], 12, CLASSES, (4, 4, 4)).eval()
         path = Path(folder) / "teacher.onnx"
         twelve = torch.zeros(1, 12, TEACHER_SAMPLES)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing, and of the exporter's age
-            torch.onnx.export(
-                teacher, (twelve,), path, input_names=["x"], opset_version=17, dynamo=False
-            )
+        _export(teacher, twelve, path)
         result.append(_measured("teacher, 12 leads at 500 Hz", teacher, twelve, path))
         for restoration in WIDTHS:
             for student in ("tiny", "small", "base"):
@@ -202,6 +198,12 @@ def efficiency() -> list[Efficiency]:
                 one = torch.zeros(1, 1, SAMPLES)
                 result.append(_measured(f"{restoration} + {student}", system, one, path))
     return result
+
+
+def _export(net: nn.Module, x: Tensor, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing, and of the exporter's age
+        torch.onnx.export(net, (x,), path, input_names=["x"], opset_version=17, dynamo=False)
 
 
 def _measured(name: str, net: nn.Module, x: Tensor, path: Path) -> Efficiency:
@@ -263,11 +265,7 @@ def _runtime_alone_mb() -> float:
 
     with tempfile.TemporaryDirectory(prefix="leadone-bench-") as folder:
         path = Path(folder) / "add.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                Add(), (torch.zeros(1),), path, input_names=["x"], opset_version=17, dynamo=False
-            )
+        _export(Add(), torch.zeros(1), path)
         return statistics.median(_grown_mb(path) for _ in range(PROCESSES))
 
 

@@ -488,6 +488,16 @@ def test_clt_by_hand() -> None:
     assert float(loss) == pytest.approx(2 * log(1 + 1 / e), rel=1e-5)
 
 
+def test_clt_pairs_each_record_with_itself() -> None:
+    """Rows 0 and 3 have their own memory at cosine 1, two others at cosine 0: ln(1 + 2/e)."""
+    transfer = plain_transfer()
+    transfer.eval()
+    transfer.student_memory[[0, 1, 3]] = transfer.teacher_memory[[0, 1, 3]] = axes(0, 1, 7)
+    transfer.met[[0, 1, 3]] = True
+    loss = transfer(axes(0, 7), axes(0, 7), torch.tensor([0, 3]))
+    assert float(loss) == pytest.approx(2 * log(1 + 2 / e), rel=1e-5)
+
+
 def test_clt_leaves_out_a_record_that_was_not_met() -> None:
     transfer = plain_transfer()
     transfer.eval()
