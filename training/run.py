@@ -19,6 +19,7 @@ from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
 from training.fit import CHECKPOINT, Task, fit
+from training.networks import start_from
 from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
 from training.stages.contrast import Contrast
@@ -64,20 +65,27 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
             require_same(config, run)
         torch.manual_seed(config.seed)  # before the task, which draws its first weights
         pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
-        task: Task
-        if restores:
-            task = Restoration(config, pool, validation)
-        elif config.network == "masked":
-            task = Masked(config, pool, validation)
-        elif config.network == "contrast":
-            task = Contrast(config, pool, validation)
-        else:
-            task = Classifier(config, pool, validation, labels_used(config, pool))
+        task = _task(config, pool, validation)
         if not (run / CHECKPOINT).exists():
             save_config(config, run, made)
         best = fit(task, config.schedule, run)
     _log.info("done", run=str(run), **{k: round(v, 4) for k, v in best.items()})
     return best
+
+
+def _task(config: RunConfig, train: Pool, validation: Pool) -> Task:
+    task: Task
+    if config.network == "restoration":
+        task = Restoration(config, train, validation)
+    elif config.network == "masked":
+        task = Masked(config, train, validation)
+    elif config.network == "contrast":
+        task = Contrast(config, train, validation)
+    else:
+        task = Classifier(config, train, validation, labels_used(config, train))
+    if config.start is not None:
+        start_from(task.network, config.start)
+    return task
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from training.errors import TrainingError
 from training.fit import device, mixed
 from training.losses import Distillation, Outputs, Shape, Targets, methods
 from training.mixing import region_mix
-from training.networks import classifier, start_from, width_of
+from training.networks import classifier, width_of
 from training.pool import Pool, Shuffle
 from training.stages.inputs import STRETCH, WHOLE, AllLeads, Batch, Inputs, OneLead, RestoredLeads
 from training.teaching import Teacher
@@ -59,8 +59,6 @@ class Classifier:
         classes = train.classes
         self._generator = torch.Generator().manual_seed(config.seed)
         self.network = classifier(config, len(classes)).to(device())
-        if config.start is not None:
-            start_from(self.network, config.start)
         self._teacher = Teacher(config.teachers, classes) if config.method else None
         self._method = self._make_method(len(classes))
         # A row without any known label has nothing to teach a label loss.

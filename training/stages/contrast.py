@@ -5,16 +5,14 @@ Processing Letters 28), here with leads withheld from each instead of its wavele
 that of SimCLR (Chen et al. 2020, equation 1), which takes its negatives from the batch.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from training.config import RunConfig
 from training.fit import device, mixed
-from training.networks import classifier, start_from
+from training.networks import classifier
 from training.pool import Pool
-from training.stages.complete import Draws, count, in_turn
+from training.stages.complete import BeforeLabels
 from training.stages.inputs import STRETCH
 from training.stages.masked import withheld_leads
 
@@ -23,7 +21,7 @@ _TEMPERATURE = 0.1
 _VALIDATION_SEED = 1
 
 
-class Contrast:
+class Contrast(BeforeLabels):
     """The task of ``fit``: the contrastive loss; ``found`` is the share whose partner is nearest.
 
     Records with all twelve leads serve, labelled or not.
@@ -33,10 +31,8 @@ class Contrast:
     """
 
     def __init__(self, config: RunConfig, train: Pool, validation: Pool) -> None:
-        self._draws, self._validation = Draws(config, train, validation, "contrast"), validation
+        super().__init__(config, train, validation, "contrast")
         self.network = classifier(config, len(train.classes)).to(device())
-        if config.start is not None:
-            start_from(self.network, config.start)
         width: int = self.network.width  # type: ignore[assignment]
         self._projector = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _PROJECTED)
@@ -49,29 +45,17 @@ class Contrast:
 
     def loss(self) -> dict[str, Tensor]:
         """Of the next batch."""
-        views = self._views(self._draws.take(), self._draws.generator)
+        views = self._views(self._take(), self._generator)
         return {"loss": contrastive(*views)[0]}
 
     def validate(self) -> dict[str, float]:
         """The same on the validation records, cut alike each time; ``score`` is less the loss."""
         self.network.eval()
         generator = torch.Generator().manual_seed(_VALIDATION_SEED)
-        loss = found = 0.0
-        for leads in in_turn(self._validation):
-            with torch.inference_mode():
-                each = contrastive(*self._views(leads, generator))
-            loss += float(each[0]) * len(leads)
-            found += float(each[1]) * len(leads)
-        total = count(self._validation)
-        return {"score": -loss / total, "found": found / total}
-
-    def state(self) -> dict[str, Any]:
-        """Of the draws."""
-        return self._draws.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
-        self._draws.restore(state)
+        loss, found = self._mean(
+            lambda leads: torch.stack(contrastive(*self._views(leads, generator)))
+        ).tolist()
+        return {"score": -loss, "found": found}
 
     def _views(self, leads: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two glimpses of each of [batch, 12, time], projected: [batch, 128] each."""

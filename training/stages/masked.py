@@ -5,8 +5,6 @@ leads from whichever one is given: here leads and stretches of time are both wit
 names this one under ``start`` begins with its convolutions and transformer layers.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,9 +14,9 @@ from models.leads import LEADS
 from training.config import RunConfig
 from training.errors import TrainingError
 from training.fit import device, mixed
-from training.networks import classifier, start_from
+from training.networks import classifier
 from training.pool import Pool
-from training.stages.complete import Draws, count, in_turn
+from training.stages.complete import BeforeLabels
 
 _HIDDEN_TIME = 0.4
 _HIDDEN_LEADS = 0.3
@@ -26,7 +24,7 @@ _ONE_LEAD = 0.25
 _VALIDATION_SEED = 1
 
 
-class Masked:
+class Masked(BeforeLabels):
     """The task of ``fit``: the mean squared error over what was withheld, in z-score units.
 
     Records with all twelve leads serve, labelled or not. Of a quarter only one lead is shown, of
@@ -42,10 +40,8 @@ class Masked:
             raise TrainingError(
                 f"size: {config.size}: masked pre-training needs one of {', '.join(SIZES)}"
             )
-        self._draws, self._validation = Draws(config, train, validation, "masking"), validation
+        super().__init__(config, train, validation, "masking")
         self.network = classifier(config, len(train.classes)).to(device())
-        if config.start is not None:
-            start_from(self.network, config.start)
         self._token = int(np.prod(config.strides))
         self._decoder = nn.Linear(self.network.width, len(LEADS) * self._token).to(device())  # type: ignore[arg-type]
 
@@ -56,31 +52,17 @@ class Masked:
 
     def loss(self) -> dict[str, Tensor]:
         """Of the next batch."""
-        leads = self._draws.take()
-        hidden = withheld(len(leads), leads.shape[-1], self._token, self._draws.generator)
-        return {"loss": self._error(leads, hidden)}
+        return {"loss": self._error(self._take(), self._generator)}
 
     def validate(self) -> dict[str, float]:
         """The same error on the validation records, masked alike each time; ``score`` is less."""
         self.network.eval()
         generator = torch.Generator().manual_seed(_VALIDATION_SEED)
-        total = 0.0
-        for leads in in_turn(self._validation):
-            hidden = withheld(len(leads), leads.shape[-1], self._token, generator)
-            with torch.inference_mode():
-                total += float(self._error(leads, hidden)) * len(leads)
-        error = total / count(self._validation)
+        error = float(self._mean(lambda leads: self._error(leads, generator)))
         return {"score": -error, "mse": error}
 
-    def state(self) -> dict[str, Any]:
-        """Of the draws."""
-        return self._draws.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
-        self._draws.restore(state)
-
-    def _error(self, leads: Tensor, hidden: Tensor) -> Tensor:
+    def _error(self, leads: Tensor, generator: torch.Generator) -> Tensor:
+        hidden = withheld(len(leads), leads.shape[-1], self._token, generator)
         leads, hidden = leads.to(device()), hidden.to(device())
         with mixed():
             tokens = self.network.tokens(leads * ~hidden)  # type: ignore[operator]

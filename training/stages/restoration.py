@@ -1,7 +1,5 @@
 """Restoration: twelve leads from one, by mean squared error (LiteHeart, section 4.5)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -11,15 +9,14 @@ from training.augment import augment
 from training.config import ANY, RunConfig
 from training.errors import TrainingError
 from training.fit import device, mixed
-from training.networks import start_from
 from training.pool import Pool
-from training.stages.complete import Draws, count, in_turn
+from training.stages.complete import BeforeLabels
 
 # Three times halved and doubled again.
 _DIVISOR = 8
 
 
-class Restoration:
+class Restoration(BeforeLabels):
     """The task of ``fit``: the loss is over what is there of all twelve leads.
 
     With ``lead: any`` one lead of each record is given, drawn at random, and the others are zeros,
@@ -33,8 +30,7 @@ class Restoration:
     """
 
     def __init__(self, config: RunConfig, train: Pool, validation: Pool) -> None:
-        self._draws = Draws(config, train, validation, "restoration")
-        self._validation = validation
+        super().__init__(config, train, validation, "restoration")
         if train.parts[0].cache.length % _DIVISOR:
             raise TrainingError(
                 f"{train.parts[0].cache.path}: windows of {train.parts[0].cache.length} samples; "
@@ -43,8 +39,6 @@ class Restoration:
         self._lead = None if config.lead == ANY else LEADS.index(config.lead)
         inputs = len(LEADS) if self._lead is None else 1
         self.network = RestorationNet(WIDTHS[config.size], inputs).to(device())
-        if config.start is not None:
-            start_from(self.network, config.start)
         self._augment = config.augment
 
     @property
@@ -54,7 +48,7 @@ class Restoration:
 
     def loss(self) -> dict[str, Tensor]:
         """Mean squared error of the next batch, in z-score units."""
-        leads, generator = self._draws.take(), self._draws.generator
+        leads, generator = self._take(), self._generator
         if self._lead is None:
             places = torch.randint(len(LEADS), (len(leads),), generator=generator)
         else:
@@ -73,19 +67,20 @@ class Restoration:
     def validate(self) -> dict[str, float]:
         """Mean squared error over the leads that were not given; ``score`` is its negative."""
         self.network.eval()
-        total = 0.0
-        for leads in in_turn(self._validation):
-            # A net of any lead is given each in turn.
-            places = torch.arange(len(leads)) % len(LEADS)
-            if self._lead is not None:
-                places = torch.full_like(places, self._lead)
-            with torch.inference_mode(), mixed():
-                restored = self.network(self._given(_one_of_each(leads, places), places)).float()
-            each = (restored - leads.to(device())).square().mean(dim=2)
-            each[torch.arange(len(leads)), places] = 0
-            total += float(each.sum()) / (len(LEADS) - 1)
-        error = total / count(self._validation)
+        error = float(self._mean(self._error))
         return {"score": -error, "mse": error}
+
+    def _error(self, leads: Tensor) -> Tensor:
+        # A net of any lead is given each in turn.
+        places = torch.arange(len(leads)) % len(LEADS)
+        if self._lead is not None:
+            places = torch.full_like(places, self._lead)
+        with mixed():
+            restored = self.network(self._given(_one_of_each(leads, places), places)).float()
+        each = (restored - leads.to(device())).square().mean(dim=2)
+        each[torch.arange(len(leads)), places] = 0
+        error: Tensor = each.sum() / (len(leads) * (len(LEADS) - 1))
+        return error
 
     def _given(self, measured: Tensor, places: Tensor) -> Tensor:
         """What the net reads of measured leads [batch, 1, time] that are at these places."""
@@ -94,14 +89,6 @@ class Restoration:
         given = torch.zeros(len(measured), len(LEADS), measured.shape[-1])
         given[torch.arange(len(measured)), places] = measured[:, 0]
         return given.to(device())
-
-    def state(self) -> dict[str, Any]:
-        """Of the draws."""
-        return self._draws.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
-        self._draws.restore(state)
 
 
 def _one_of_each(leads: Tensor, places: Tensor) -> Tensor:
