@@ -23,6 +23,29 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of made-up records that short runs train on."""
+    from toy_runs import Toy
+
+    from training.datasets.prepare import prepare
+
+    path = tmp_path_factory.mktemp("toy") / "cache"
+    prepare(Toy(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A restoration net and a teacher, a few steps each."""
+    from toy_runs import train_yaml, write_yaml
+
+    runs = tmp_path_factory.mktemp("runs")
+    train_yaml(write_yaml(runs / "r.yaml", toy, network="restoration"), runs / "restoration")
+    train_yaml(write_yaml(runs / "t.yaml", toy, network="teacher", mix=1), runs / "teacher")
+    return runs
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hardware", metavar="ADDRESS[,KIND]", help="run the tests of a real strap on this one"

@@ -1,0 +1,161 @@
+"""What a run is made from: configuration, classes, records; and what is refused at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from toy_runs import Toy, Watch, train_yaml, write_yaml
+
+from training.__main__ import main
+from training.classes import resolve
+from training.config import parse_config
+from training.cross_device import cross_device
+from training.datasets.cache import Cache
+from training.datasets.prepare import prepare
+from training.datasets.record import Record
+from training.errors import TrainingError
+from training.pool import Pool, Shuffle
+
+
+def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
+    pool = Pool([(Cache(toy), None)], ["AF|PVC", "NSR"])
+    assert np.array_equal(pool.labels[:, 0], 1 - pool.labels[:, 1])
+
+
+def test_a_list_of_classes_may_name_sets(toy: Path) -> None:
+    selection = [(Cache(toy), None)]
+    assert resolve(["PVC", "all"], selection) == ("PVC", "AF", "NSR")
+    with pytest.raises(TrainingError, match="no data set of this run has often"):
+        resolve(["all", "often"], selection)
+    with pytest.raises(TrainingError, match="no set is called 'often'"):
+        resolve("often", selection)
+
+
+def test_batches_go_over_all_records_before_any_comes_again() -> None:
+    rows = np.arange(10)
+    shuffle = Shuffle(rows, 5, seed=1)
+    first, second, third = shuffle.take(), shuffle.take(), shuffle.take()
+    assert sorted(np.concatenate((first, second))) == list(range(10))
+    again = Shuffle(rows, 5, seed=1)
+    again.given = 10
+    assert np.array_equal(again.take(), third)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"network": "oracle"}, "network"),
+        ({"size": "huge", "network": "restoration"}, "huge"),
+        ({"method": "kd"}, "needs teachers"),
+        ({"labelled": 0}, "labelled"),
+        ({"lead": "IV"}, "lead"),
+        ({"wrong": 1}, "wrong"),
+        ({"data": []}, "data"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 10**20}, "seed"),
+        ({"strides": [0, 1, 1]}, "strides"),
+        ({"options": {"negatives": float("nan")}}, "options.negatives"),
+    ],
+)
+def test_a_wrong_configuration_is_named_in_one_line(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    with pytest.raises(TrainingError, match=says) as error:
+        parse_config(
+            {"network": "student", "data": [{"cache": str(tmp_path)}], **change}, "run.yaml"
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_paths_end_in_one_line(
+    tmp_path: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = write_yaml(tmp_path / "s.yaml", tmp_path / "nowhere", network="student")
+    commands = [
+        ["prepare", str(tmp_path / "no"), "-o", str(tmp_path / "x")],
+        ["finetune", "-c", str(tmp_path / "no.yaml"), "-r", str(tmp_path / "r")],
+        ["finetune", "-c", str(student), "-r", str(tmp_path / "r")],
+        ["evaluate", str(tmp_path / "no")],
+        ["evaluate"],
+        ["export", str(tmp_path), "--bundle", "x", "--data", str(tmp_path)],
+        ["report", str(tmp_path), "-o", str(tmp_path / "x.html")],
+        ["table", "9", "--cache", str(toy)],
+    ]
+    for command in commands:
+        assert main(command) == 1, command
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for name in ("prepare", "pretrain", "finetune", "distill", "evaluate", "export", "report"):
+        assert name in said
+
+
+def test_a_class_without_a_record_is_named(toy: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "c.yaml", toy, network="teacher", classes=["AF", "WPW"])
+    with pytest.raises(TrainingError, match="WPW"):
+        train_yaml(config, tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("restoration", "no validation record with all twelve leads; restoration needs them"),
+        ("masked", "no validation record with all twelve leads; masking needs them"),
+        ("contrast", "no validation record with all twelve leads; contrast needs them"),
+        ("teacher", "no class has both a positive and a negative to validate on"),
+    ],
+)
+def test_records_that_cannot_validate_are_refused_at_once(
+    network: str, says: str, toy: Path, tmp_path: Path
+) -> None:
+    class NoLabels(Watch):
+        columns = ()
+
+        def read(self, name: str) -> Record:
+            return replace(super().read(name), positive=frozenset())
+
+    prepare(NoLabels(), tmp_path / "watch")
+    data = [
+        {"cache": str(toy), "train": [1, 2, 3]},
+        {"cache": str(tmp_path / "watch"), "train": [], "validation": None},
+    ]
+    config = write_yaml(tmp_path / "t.yaml", toy, network=network, data=data)
+    with pytest.raises(TrainingError, match=says):
+        train_yaml(config, tmp_path / "run")
+
+
+def test_windows_of_two_kinds_are_not_mixed(toy: Path, tmp_path: Path) -> None:
+    prepare(Toy(), tmp_path / "fast", rate=250)
+    cut = write_yaml(tmp_path / "t.yaml", tmp_path / "fast", network="teacher", crop=0.5)
+    says = "250 Hz; augment, crop and contrast are made for 100 Hz"
+    with pytest.raises(TrainingError, match=says):
+        train_yaml(cut, tmp_path / "run")
+    run = tmp_path / "run-of-toy"
+    train_yaml(write_yaml(tmp_path / "s.yaml", toy, network="student"), run)
+    with pytest.raises(TrainingError, match="fast: windows of 1000 samples at 100 Hz and"):
+        cross_device(run, Cache(tmp_path / "fast"), None)
+    more = write_yaml(tmp_path / "m.yaml", tmp_path / "fast", network="student", start=str(run))
+    with pytest.raises(TrainingError, match="windows of 1000 samples at 250 Hz and"):
+        train_yaml(more, tmp_path / "more")
+    parts = [(Cache(toy), None), (Cache(tmp_path / "fast"), None)]
+    with pytest.raises(TrainingError, match="1000 samples at 100 Hz and 1000 samples at 250 Hz"):
+        Pool(parts, ["AF"])  # type: ignore[arg-type]
+
+
+def test_data_without_the_lead_is_refused(toy: Path, tmp_path: Path) -> None:
+    prepare(Watch(), tmp_path / "watch")
+    run = tmp_path / "run"
+    train_yaml(write_yaml(tmp_path / "s.yaml", toy, network="student", lead="II"), run)
+    with pytest.raises(TrainingError, match=r"watch: has no lead II"):
+        cross_device(run, Cache(tmp_path / "watch"), None)
