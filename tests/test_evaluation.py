@@ -31,6 +31,7 @@ from training.evaluation.metrics import (  # noqa: E402
     Thresholds,
     choose_thresholds,
     delong,
+    macro_auc_interval,
     score,
     thresholds,
 )
@@ -188,6 +189,35 @@ def test_delong_counts_ties_half() -> None:
     rng = np.random.default_rng(3)
     truth, scores = rng.random(200) < 0.4, np.round(rng.random(200), 1)
     assert delong(truth, scores)[0] == pytest.approx(roc_auc_score(truth, scores))
+
+
+def test_the_interval_of_one_class_by_resampling_is_near_delongs() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.random(600) < 0.3
+    scores = rng.standard_normal(600) + truth
+    _, low, high = delong(truth, scores)
+    assert macro_auc_interval(truth[:, None], scores[:, None]) == pytest.approx(
+        (low, high), abs=0.005
+    )
+
+
+def test_resampling_takes_whole_records_for_all_classes() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.random(400) < 0.3
+    scores = rng.standard_normal(400) + truth
+    alone = macro_auc_interval(truth[:, None], scores[:, None])
+    twice = macro_auc_interval(np.stack([truth] * 2, axis=1), np.stack([scores] * 2, axis=1))
+    # A class that says the same again makes nothing surer.
+    assert twice == pytest.approx(alone)
+
+
+def test_a_class_too_rare_for_a_resample_is_left_out_of_it() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.zeros((200, 2))
+    labels[0, 0] = 1
+    labels[:80, 1] = 1
+    low, high = macro_auc_interval(labels, labels + 0.1 * rng.random((200, 2)))
+    assert low == high == 1
 
 
 def test_delong_holds_the_true_area_as_often_as_it_says() -> None:

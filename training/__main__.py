@@ -1,7 +1,7 @@
 """How a bundle is made, from data sets to a folder that the daemon can run.
 
   prepare   turn a data set into the cached form that every stage reads
-  pretrain  train the restoration net or the teacher, or any classifier by masking
+  pretrain  train the restoration net or the teacher, or a classifier without labels
   finetune  train a network further, or a student without a teacher
   distill   train a student with a teacher, by one of the methods
   evaluate  measure finished runs on their test folds, or a bundle
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--length", type=int, default=1000, help="samples of a window (default 1000)")
 
     for name, does in (
-        ("pretrain", "train the restoration net or the teacher, or any classifier by masking"),
+        ("pretrain", "train the restoration net or the teacher, or a classifier without labels"),
         ("finetune", "train a network further (start: RUN), or a student without a teacher"),
         ("distill", "train a student with a teacher"),
     ):

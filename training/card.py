@@ -29,7 +29,8 @@ def model_card(manifest: Manifest) -> str:
         )
     rows = "\n".join(
         f"| {c.abbreviation} | {c.name} | {c.snomed or '–'} | {ptbxl['positives'][c.abbreviation]} "
-        f"| {per_class[c.abbreviation]:.3f} | {ptbxl['sensitivity'][c.abbreviation]:.0%} "
+        f"| {per_class[c.abbreviation]:.3f} | {_ends(ptbxl['auc_interval'][c.abbreviation])} "
+        f"| {ptbxl['sensitivity'][c.abbreviation]:.0%} "
         f"| {ptbxl['precision'][c.abbreviation]:.0%} | {c.threshold:.2f} | {_alarm(c.alarm)} |"
         for c in sorted(manifest.classes, key=lambda c: -per_class[c.abbreviation])
     )
@@ -65,7 +66,8 @@ squared error expects, which is not evidence of what an electrode would have sho
 `make bundle` prints these at the end of training, `make accuracy` measures them again.
 
 - PTB-XL fold 9 from lead I alone ({ptbxl["measured_on"]}): macro AUC
-  **{ptbxl["macro_auc"]:.3f}**, mean average precision {ptbxl["mean_average_precision"]:.3f}.
+  **{ptbxl["macro_auc"]:.3f}** (95 %: {_ends(ptbxl["macro_auc_interval"])}),
+  mean average precision {ptbxl["mean_average_precision"]:.3f}.
 - Challenge 2017, AF against the rest ({cinc["measured_on"]}): AUC **{cinc["auc"]:.3f}**; without
   the records labelled too noisy {cinc["auc_without_noisy"]:.3f}.
 {more}
@@ -84,13 +86,13 @@ Fewer than {_FEW} positive records there, so that the figures are little more th
 
 ## Classes
 
-Records: positive ones of fold 9. Threshold: the calibrated probability of best F1 on those
-records, from which a window counts as positive; sensitivity and precision are at this threshold
-and, since it was chosen there, a little too good. Precision holds for a clinic's mix of patients;
-where a disease is rarer it is lower.
+Records: positive ones of fold 9. 95 %: the confidence interval of the AUC (DeLong). Threshold: the
+calibrated probability of best F1 on those records, from which a window counts as positive;
+sensitivity and precision are at this threshold and, since it was chosen there, a little too good.
+Precision holds for a clinic's mix of patients; where a disease is rarer it is lower.
 
-| class | name | SNOMED CT | records | AUC | sensitivity | precision | threshold | alarm |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |
+| class | name | SNOMED CT | records | AUC | 95 % | sensitivity | precision | threshold | alarm |
+| --- | --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |
 {rows}
 """
 
@@ -115,6 +117,11 @@ def _false_alarms(sets: Any) -> str:
 def _rate(alarms: int, hours: float) -> str:
     low, high = (bound / hours for bound in poisson_interval(alarms))
     return f"{alarms / hours:.2g} an hour; 95 %: {low:.2g} to {high:.2g}"
+
+
+def _ends(interval: Any) -> str:
+    low, high = interval
+    return "–" if low is None else f"{low:.3f} to {high:.3f}"
 
 
 def _taught(method: str | None) -> str:

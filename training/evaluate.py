@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from models.runtime import Runtime
 from training.data import VALIDATION_FOLD, Cinc2017, load_cinc2017, load_lead_one, load_ptbxl
 from training.evaluation.challenge2017 import RecordVerdict, Score2017, record_features, score2017
+from training.evaluation.metrics import delong, macro_auc_interval
 from training.evaluation.noise import add_noise
 from training.quiet_hours import quiet_hours
 from training.windows import prepared, probabilities
@@ -93,8 +94,15 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
         "ptbxl_fold9_lead_one": {
             "measured_on": f"{len(ptbxl.labels)} records, also used to calibrate and stop",
             "macro_auc": round(float(np.mean(auc)), 4),
+            "macro_auc_interval": [
+                round(end, 4) for end in macro_auc_interval(ptbxl.labels, ptbxl.probabilities)
+            ],
             "mean_average_precision": round(float(np.mean(precision)), 4),
             "auc": _by_class(classes, auc),
+            "auc_interval": {
+                c: _interval(ptbxl.labels[:, i] > 0, ptbxl.probabilities[:, i])
+                for i, c in enumerate(classes)
+            },
             "positives": {c: int(n) for c, n in zip(classes, positives, strict=True)},
             "sensitivity": _by_class(classes, hits / np.maximum(positives, 1)),
             "precision": _by_class(classes, hits / np.maximum(found, 1)),
@@ -124,3 +132,8 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
 
 def _by_class(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float]:
     return {c: round(float(v), 3) for c, v in zip(classes, values, strict=True)}
+
+
+def _interval(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[float | None]:
+    """Of the AUC, both ends None where it has none."""
+    return [None if end is None else round(end, 3) for end in delong(truth, scores)[1:]]
