@@ -84,7 +84,7 @@ def test_wrong_paths_end_in_one_line(
         ["evaluate"],
         ["export", str(tmp_path), "--bundle", "x", "--data", str(tmp_path)],
         ["report", str(tmp_path), "-o", str(tmp_path / "x.html")],
-        ["table", "9", "--cache", str(toy)],
+        ["table", "9", "--cache", str(toy), "--runs", str(tmp_path)],
     ]
     for command in commands:
         assert main(command) == 1, command
