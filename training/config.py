@@ -10,6 +10,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.classifier import SIZES
 from models.leads import LEADS
 from models.restoration import WIDTHS
 from training.errors import TrainingError
@@ -87,6 +88,13 @@ class RunConfig(_Strict):
     crop: float = Field(
         0, ge=0, le=1, description="share of the batches cut to 2.56 s of each record, at random"
     )
+    rebalance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="only the last two layers learn, and a positive label counts (negatives / "
+        "positives) to the power of this times a negative one",
+    )
     augment: bool = Field(False, description="wearable noise on the measured lead")
     resample: bool = Field(False, description="before that, beat-wise resampling of it (STAR)")
     faults: bool = Field(
@@ -110,6 +118,8 @@ class RunConfig(_Strict):
             raise ValueError(f"method {self.method!r} needs teachers: runs of a trained teacher")
         if self.network == "student" and self.augment and not self.restoration:
             raise ValueError("augment needs a restoration net that has seen noise too")
+        if self.rebalance is not None and not (self.start and self.size in SIZES):
+            raise ValueError(f"rebalance: needs start, and a size of {list(SIZES)}")
         for key in ("resample", "faults"):
             if getattr(self, key) and not (self.network == "student" and self.augment):
                 raise ValueError(f"{key}: goes with augment, for a student")

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from models.leads import LEADS
+from training.balance import freeze_features, settle, weights_of_labels
 from training.config import RunConfig
 from training.errors import TrainingError
 from training.fit import device, mixed
@@ -66,6 +67,9 @@ class Classifier:
         _check_classes(train, has_label)
         if not any(True for _ in _judged(validation)):
             raise TrainingError("data: no class has both a positive and a negative to validate on")
+        self._weights = weights_of_labels(train, has_label, config.rebalance or 0).to(device())
+        if config.rebalance is not None:
+            freeze_features(self.network)
         size = min(config.schedule.batch, int(has_label.sum()))
         self._labelled = Shuffle(np.flatnonzero(has_label), size, config.seed)
         rest = np.flatnonzero(~has_label & train.complete)
@@ -100,6 +104,8 @@ class Classifier:
         if self._unlabelled is not None:
             # One pass takes both, so both are equally long.
             sides.append(self._side(self._unlabelled.take(), sides[0].batch.cut))
+        if self._config.rebalance is not None:
+            settle(self.network)
         with mixed():
             # One pass for both, so that batch normalization sees all records alike.
             features = self.network.features(torch.cat([s.inputs for s in sides]).to(device()))  # type: ignore[operator]
@@ -109,7 +115,8 @@ class Classifier:
             Outputs(y, z)
             for y, z in zip(logits.float().split(parts), features.float().split(parts), strict=True)
         ]
-        terms = {"labels": masked_cross_entropy(said[0].logits, sides[0].labels, sides[0].known)}
+        labels, known = sides[0].labels, sides[0].known
+        terms = {"labels": masked_cross_entropy(said[0].logits, labels, known, self._weights)}
         if self._method is not None:
             for name, side, ours in zip(("method", "unlabelled"), sides, said, strict=False):
                 terms[name] = self._distil(side, ours)
@@ -245,9 +252,17 @@ def make_inputs(config: RunConfig, pool: Pool, generator: torch.Generator | None
     )
 
 
-def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """L_Y (LiteHeart, equations 2 and 11), the mean over what is known."""
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, known, reduction="sum")
+def masked_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """L_Y (LiteHeart, equations 2 and 11), the mean over what is known.
+
+    Args:
+        logits: [batch, classes].
+        labels: the same, 0 to 1.
+        known: the same, 0 where there is no telling.
+        weights: of a negative and of a positive label, [2, classes].
+    """
+    each = torch.lerp(weights[0], weights[1], labels) * known
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, each, reduction="sum")
     return loss / known.sum().clamp(min=1)
 
 
