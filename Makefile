@@ -32,6 +32,11 @@ bench: $(VENV)/dev  ## speed, memory, start-up and size, written to docs/perform
 # Whole records once more, for the rhythm that a stretch cuts apart, at a quarter of the learning rate.
 WHOLE := --set crop=0 --set schedule.learning_rate=0.0005 --set schedule.validate_every=100
 
+# Then the last two layers alone, by labels, with rare classes not drowned by their own negatives.
+LAST := --set crop=0 --set method=null --set 'teachers=[]' --set rebalance=0.5 --set schedule.batch=256 \
+  --set schedule.steps=1200 --set schedule.learning_rate=0.001 --set schedule.weight_decay=1 \
+  --set schedule.validate_every=200
+
 bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores; goes on where it was)
 	$(BIN)/python -m training prepare $(DATA)/ptbxl100 -o runs/data/ptbxl
 	$(BIN)/python -m training prepare $(DATA)/cinc2017 -o runs/data/cinc2017
@@ -40,7 +45,9 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	$(BIN)/python -m training distill -c examples/training/student.yaml -r runs/shipped/base-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
 	  --set start=runs/shipped/base-cropped --set schedule.steps=400 -r runs/shipped/base
-	$(BIN)/python -m training export runs/shipped/base --bundle lead1-base --version 4 --data $(DATA)
+	$(BIN)/python -m training finetune -c examples/training/student.yaml $(LAST) \
+	  --set start=runs/shipped/base -r runs/shipped/base-balanced
+	$(BIN)/python -m training export runs/shipped/base-balanced --bundle lead1-base --version 5 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=12000 -r runs/shipped/tiny-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
