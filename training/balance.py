@@ -26,7 +26,7 @@ def weights_of_labels(pool: Pool, rows: NDArray[np.bool_], power: float) -> Tens
         power: 0 for labels as they are, 1 for as much weight on either side.
     """
     known = pool.known[rows].sum(axis=0)
-    positives = (pool.labels[rows] * pool.known[rows]).sum(axis=0)
+    positives = pool.positives(rows)
     negatives = np.maximum(known - positives, 1)
     ratio = (negatives / positives) ** power
     negative = known / (negatives + positives * ratio)

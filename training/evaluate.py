@@ -80,7 +80,8 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
     """Every figure that goes into the manifest and the model card."""
     ptbxl = ptbxl_scores(runtime, data)
     classes = runtime.bundle.classes
-    auc = roc_auc_score(ptbxl.labels, ptbxl.probabilities, average=None)
+    areas = [delong(y > 0, p) for y, p in zip(ptbxl.labels.T, ptbxl.probabilities.T, strict=True)]
+    auc = np.array([area for area, _, _ in areas])
     precision = average_precision_score(ptbxl.labels, ptbxl.probabilities, average=None)
     cinc = load_cinc2017(data, "test")
     truth, score = cinc_af_scores(runtime, cinc)
@@ -100,8 +101,8 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
             "mean_average_precision": round(float(np.mean(precision)), 4),
             "auc": _by_class(classes, auc),
             "auc_interval": {
-                c: _interval(ptbxl.labels[:, i] > 0, ptbxl.probabilities[:, i])
-                for i, c in enumerate(classes)
+                c: [None if end is None else round(end, 3) for end in ends]
+                for c, (_, *ends) in zip(classes, areas, strict=True)
             },
             "positives": {c: int(n) for c, n in zip(classes, positives, strict=True)},
             "sensitivity": _by_class(classes, hits / np.maximum(positives, 1)),
@@ -132,8 +133,3 @@ def metrics(runtime: Runtime, data: Path) -> dict[str, object]:
 
 def _by_class(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float]:
     return {c: round(float(v), 3) for c, v in zip(classes, values, strict=True)}
-
-
-def _interval(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[float | None]:
-    """Of the AUC, both ends None where it has none."""
-    return [None if end is None else round(end, 3) for end in delong(truth, scores)[1:]]

@@ -95,6 +95,11 @@ class Pool:
         """Which data set each record is of, [records]."""
         return self._part
 
+    def positives(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """How many of these records are known to have each class, [classes]; rows as a mask."""
+        counted: NDArray[np.float32] = (self.labels[rows] * self.known[rows]).sum(axis=0)
+        return counted
+
     def windows(
         self, rows: NDArray[np.int64], generator: torch.Generator | None = None
     ) -> NDArray[np.int64]:

@@ -299,8 +299,7 @@ def _judged(pool: Pool) -> Iterator[tuple[NDArray[np.intp], int]]:
 
 def _check_classes(pool: Pool, rows: NDArray[np.bool_]) -> None:
     """A class without a positive cannot be learnt, and would end as a constant in a bundle."""
-    positives = (pool.labels[rows] * pool.known[rows]).sum(axis=0)
-    empty = [c for c, n in zip(pool.classes, positives, strict=True) if n == 0]
+    empty = [c for c, n in zip(pool.classes, pool.positives(rows), strict=True) if n == 0]
     if empty:
         raise TrainingError(
             f"classes: no labelled training record has {', '.join(empty[:8])}; "
