@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import CLASSES, Toy, restoring, train_yaml, write_yaml  # noqa: E402
+from toy_runs import CLASSES, Toy, restoring, taught, train_yaml, write_yaml  # noqa: E402
 
 from models.bundle import DEFAULT, AlarmRule, find_bundle  # noqa: E402
 from models.runtime import Runtime  # noqa: E402
@@ -93,10 +93,7 @@ def test_a_run_becomes_a_bundle_in_parity_with_its_network(
     config = write_yaml(
         tmp_path / "s.yaml",
         toy,
-        network="student",
-        method="liteheart",
-        teachers=[str(trained / "teacher")],
-        restoration=str(trained / "restoration"),
+        **taught(trained, "liteheart"),
         strides=[2, 2, 4],
     )
     train_yaml(config, tmp_path / "run")

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import CLASSES, Toy, Watch, train_yaml, write_yaml
+from toy_runs import CLASSES, Toy, Watch, taught, train_yaml, write_yaml
 
 from training import tables
 from training.__main__ import main
@@ -36,14 +36,7 @@ def test_a_table_does_not_take_the_figures_of_another_run_for_its_own(
 
 
 def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path) -> None:
-    config = write_yaml(
-        tmp_path / "s.yaml",
-        toy,
-        network="student",
-        method="liteheart-1",
-        teachers=[str(trained / "teacher")],
-        restoration=str(trained / "restoration"),
-    )
+    config = write_yaml(tmp_path / "s.yaml", toy, **taught(trained, "liteheart-1"))
     train_yaml(config, tmp_path / "student")
     for run in (trained / "teacher", trained / "restoration", tmp_path / "student"):
         evaluate(run)

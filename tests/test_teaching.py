@@ -11,7 +11,7 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import Long, Toy, train_yaml, write_yaml  # noqa: E402
+from toy_runs import Long, Toy, taught, train_yaml, write_yaml  # noqa: E402
 
 from training.config import load_config  # noqa: E402
 from training.datasets.cache import Cache  # noqa: E402
@@ -22,7 +22,7 @@ from training.losses import Outputs, methods  # noqa: E402
 from training.mixing import Mix, region_mix  # noqa: E402
 from training.pool import Pool  # noqa: E402
 from training.results import evaluate  # noqa: E402
-from training.stages.classifier import Classifier  # noqa: E402
+from training.stages.classifier import Classifier, _Side  # noqa: E402
 from training.teaching import Teacher  # noqa: E402
 
 
@@ -49,6 +49,15 @@ def _task(folder: Path, toy: Path, **fields: object) -> tuple[Classifier, Pool]:
     config = load_config(write_yaml(folder / "c.yaml", toy, **fields))
     pool = Pool([(Cache(toy), None)], ["AF", "NSR"])
     return Classifier(config, pool, pool, np.ones(len(pool), bool)), pool
+
+
+def _heard(task: Classifier, side: _Side, monkeypatch: pytest.MonkeyPatch) -> Outputs:
+    """What the method is told that the teacher says of a half batch."""
+    heard: list[Outputs] = []
+    monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
+    n = len(side.batch.rows)
+    task._distil(side, Outputs(torch.zeros(n, 2), torch.zeros(n, 1)))
+    return heard[-1]
 
 
 @pytest.mark.parametrize(("share", "fewest", "most"), [(0, 0, 0), (0.5, 5, 25), (1, 30, 30)])
@@ -111,26 +120,20 @@ def test_of_an_unmixed_stretch_the_teacher_says_what_it_says_of_the_whole(
     task, pool = _task(
         tmp_path,
         toy,
-        network="student",
-        method="liteheart-1",
+        **taught(trained, "liteheart-1"),
         mix=0.5,
         crop=0.5,
-        teachers=[str(trained / "teacher")],
-        restoration=str(trained / "restoration"),
     )
     assert task._teacher is not None
-    heard: list[Outputs] = []
-    monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
     whole = task._teacher.of_all(pool)
     mixed = []
     for _ in range(30):
         side = task._side(task._labelled.take())
-        n = len(side.batch.rows)
-        task._distil(side, Outputs(torch.zeros(n, 2), torch.zeros(n, 1)))
+        heard = _heard(task, side, monkeypatch)
         use = side.complete
         seen = task._teacher(side.real[use]) if side.is_mixed else None
         expected = seen.logits if seen else whole.logits[torch.from_numpy(side.batch.rows)[use]]
-        torch.testing.assert_close(heard[-1].logits, expected)
+        torch.testing.assert_close(heard.logits, expected)
         mixed.append(side.is_mixed)
     assert 5 <= mixed.count(True) <= 25
 
@@ -147,15 +150,12 @@ def test_an_unmixed_window_is_taught_what_the_teacher_says_of_that_window(
         teachers=[str(trained / "teacher")],
     )
     assert task._teacher is not None
-    heard: list[Outputs] = []
-    monkeypatch.setattr(task, "_method", lambda _ours, theirs, _targets: heard.append(theirs))
     second = 0
     for _ in range(5):
         side = task._side(task._labelled.take())
-        n = len(side.batch.rows)
-        task._distil(side, Outputs(torch.zeros(n, 2), torch.zeros(n, 1)))
+        heard = _heard(task, side, monkeypatch)
         expected = task._teacher(pool.leads(side.batch.rows, side.batch.windows))
-        torch.testing.assert_close(heard[-1].logits, expected.logits)
+        torch.testing.assert_close(heard.logits, expected.logits)
         second += int((side.batch.windows % 2).sum())
     assert second > 5
 
@@ -165,14 +165,7 @@ def test_liteheart_mixes_real_and_restored_leads_and_labels_alike(
 ) -> None:
     from training.stages import classifier
 
-    task, pool = _task(
-        tmp_path,
-        toy,
-        network="student",
-        method="liteheart",
-        teachers=[str(trained / "teacher")],
-        restoration=str(trained / "restoration"),
-    )
+    task, pool = _task(tmp_path, toy, **taught(trained, "liteheart"))
     drawn: list[Mix] = []
     monkeypatch.setattr(
         classifier, "region_mix", lambda *given: drawn.append(region_mix(*given)) or drawn[-1]
@@ -201,16 +194,7 @@ def test_records_without_any_label_teach_liteheart_too(
     prepare(Unlabelled(), tmp_path / "unlabelled")
     parts = [(Cache(toy), None), (Cache(tmp_path / "unlabelled"), None)]
     pool = Pool(parts, ["AF", "NSR"])  # type: ignore[arg-type]
-    config = load_config(
-        write_yaml(
-            tmp_path / "c.yaml",
-            toy,
-            network="student",
-            method="liteheart",
-            teachers=[str(trained / "teacher")],
-            restoration=str(trained / "restoration"),
-        )
-    )
+    config = load_config(write_yaml(tmp_path / "c.yaml", toy, **taught(trained, "liteheart")))
     task = Classifier(config, pool, Pool(parts[:1], ["AF", "NSR"]), np.ones(len(pool), bool))  # type: ignore[arg-type]
     assert task._unlabelled is not None
     assert set(task._unlabelled._rows) == set(range(60, 120))

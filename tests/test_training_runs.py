@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import Long, Toy, restoring, train_yaml, write_yaml  # noqa: E402
+from toy_runs import Long, Toy, restoring, taught, train_yaml, write_yaml  # noqa: E402
 
 from training.config import load_config  # noqa: E402
 from training.datasets.prepare import prepare  # noqa: E402
@@ -31,24 +31,25 @@ def test_a_resumed_run_ends_with_the_same_bits(toy: Path, trained: Path, tmp_pat
     config = write_yaml(
         tmp_path / "s.yaml",
         toy,
-        network="student",
-        method="liteheart",
+        **taught(trained, "liteheart"),
         labelled=0.5,
         augment=True,
-        teachers=[str(trained / "teacher")],
-        restoration=str(trained / "restoration"),
         schedule={"steps": 8, "batch": 8, "validate_every": 2},
     )
     command = [sys.executable, "-m", "training", "distill", "-c", str(config), "-r"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[1]
-    subprocess.run(
-        [*command, str(tmp_path / "whole")],
-        check=True,
-        env=environment,
-        cwd=root,
-        capture_output=True,
-    )
+
+    def distil(run: str) -> None:
+        subprocess.run(
+            [*command, str(tmp_path / run)],
+            check=True,
+            env=environment,
+            cwd=root,
+            capture_output=True,
+        )
+
+    distil("whole")
     process = subprocess.Popen(
         [*command, str(tmp_path / "cut")],
         env=environment,
@@ -62,13 +63,7 @@ def test_a_resumed_run_ends_with_the_same_bits(toy: Path, trained: Path, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "cut/checkpoint.pt").exists()
-    subprocess.run(
-        [*command, str(tmp_path / "cut")],
-        check=True,
-        env=environment,
-        cwd=root,
-        capture_output=True,
-    )
+    distil("cut")
     whole, cut = (
         torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "cut")
     )

@@ -95,6 +95,16 @@ def restoring(folder: Path, cache: Path, restoration: Path) -> Path:
     )
 
 
+def taught(trained: Path, method: str) -> dict[str, object]:
+    """Keys of a student that one of the fixture's runs teaches and the other restores leads for."""
+    return {
+        "network": "student",
+        "method": method,
+        "teachers": [str(trained / "teacher")],
+        "restoration": str(trained / "restoration"),
+    }
+
+
 def train_yaml(config: Path, run: Path, **changes: object) -> dict[str, float]:
     """Train what a YAML says; figures of the best validation."""
     return train(load_config(config, changes), run)
