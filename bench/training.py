@@ -25,6 +25,7 @@ from models.classifier import SIZES, ConvTransformer
 from models.restoration import WIDTHS
 from models.runtime import session_options
 from models.system import LeadOneSystem
+from training.config import RunConfig
 from training.export import export_graph
 from training.fit import mixed
 from training.losses import Outputs, Shape, Targets, methods
@@ -42,6 +43,7 @@ STRIDES = (2, 2, 4)
 
 
 _KEPT = ", the teacher's outputs kept"
+_WITHOUT = round(RunConfig.model_fields["unlabelled"].default * BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +96,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def step_costs() -> list[StepCost]:
     """A training step of every method, as its runs take it.
 
-    LiteHeart's has a second half of records without labels. The teacher looks at each batch, as it
-    must when records are mixed; of KD and of LiteHeart without mixing there is also a step that
-    does without, the teacher's outputs kept. Restored leads are read from the cache, as in the
-    tables.
+    LiteHeart's has records without labels beside its batch: a quarter as many (tables 1, 2 and 4)
+    or as many again (table 9). The teacher looks at each batch, as it must when records are mixed;
+    of KD and of LiteHeart without mixing there is also a step that does without, the teacher's
+    outputs kept. Restored leads are read from the cache, as in the tables.
     """
     torch.manual_seed(0)
     teacher = ConvTransformer(SIZES["teacher-256"], 12, CLASSES, (4, 4, 4)).eval()
     real, restored = torch.randn(2, 2 * BATCH, 12, SAMPLES)
     labels = (torch.rand(BATCH, CLASSES) < 0.1).float()
-    steps = {name: _step(name, teacher, real, restored, labels) for name in methods()}
+    steps = {
+        name: _step(name, teacher, real, restored, labels, without=_WITHOUT * kind.unlabelled)
+        for name, kind in methods().items()
+    }
     steps[f"kd{_KEPT}"] = _step("kd", teacher, real, restored, labels, kept=True)
-    unmixed = f"liteheart, unmixed{_KEPT}"
-    steps[unmixed] = _step("liteheart", teacher, real, restored, labels, kept=True)
+    steps["liteheart, as many again without"] = _step(
+        "liteheart", teacher, real, restored, labels, without=BATCH
+    )
+    steps[f"liteheart, as many again, unmixed{_KEPT}"] = _step(
+        "liteheart", teacher, real, restored, labels, without=BATCH, kept=True
+    )
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(STEPS):
-        for name, step in steps.items():
+        for name, (_, step) in steps.items():
             began = time.perf_counter()
             step()
             taken[name].append(time.perf_counter() - began)
-    two = {name for name, kind in methods().items() if kind.unlabelled} | {unmixed}
     return [
-        StepCost(name, BATCH * (1 + (name in two)), statistics.median(times[1:]))
+        StepCost(name, steps[name][0], statistics.median(times[1:]))
         for name, times in taken.items()
     ]
 
@@ -127,9 +135,10 @@ def _step(
     restored: Tensor,
     labels: Tensor,
     *,
+    without: int = 0,
     kept: bool = False,
-) -> Callable[[], None]:
-    """One step of a method: as many halves of a batch as it takes, the first one labelled.
+) -> tuple[int, Callable[[], None]]:
+    """How many records one step of a method takes, those ``without`` labels last, and the step.
 
     With the teacher's outputs ``kept`` nothing is mixed.
     """
@@ -138,47 +147,45 @@ def _step(
     method = kind(Shape(student.width, teacher.width, CLASSES, 2 * BATCH))
     optimizer = torch.optim.AdamW([*student.parameters(), *method.parameters()], 1e-3)
     generator = torch.Generator().manual_seed(0)
-    groups = torch.zeros(BATCH, dtype=torch.int64)
-    halves = range(2 if kind.unlabelled else 1)
-    known = torch.ones(BATCH, CLASSES)
+    sides = [BATCH, without] if without else [BATCH]
+    rows = torch.split(torch.arange(sum(sides)), sides)
 
     def say(theirs: Tensor) -> Outputs:
         with torch.no_grad(), mixed():
             z = teacher.features(theirs)
             return Outputs(teacher.classify(z).float(), z.float())
 
-    said_before = [say(half) for half in torch.chunk(real, 2)]
+    said_before = [say(real[at]) for at in rows]
 
     def step() -> None:
-        ours = list(torch.chunk(restored, 2)[: len(halves)])
-        theirs = list(torch.chunk(real, 2)[: len(halves)])
-        truth = [labels for _ in halves]
+        ours = [restored[at] for at in rows]
+        theirs = [real[at] for at in rows]
+        truth = [labels[: len(at)] for at in rows]
         if kind.mixes and not kept:
-            for half in halves:
+            for side, at in enumerate(rows):
+                groups = torch.zeros(len(at), dtype=torch.int64)
                 mix = region_mix(groups, 12, SAMPLES, generator)
-                ours[half], theirs[half] = mix.signals(ours[half]), mix.signals(theirs[half])
-                truth[half] = mix.labels(truth[half])
+                ours[side], theirs[side] = mix.signals(ours[side]), mix.signals(theirs[side])
+                truth[side] = mix.labels(truth[side])
         with mixed():
             z = student.features(torch.cat(ours))
             logits = student.classify(z)
         said = [
             Outputs(y, features)
             for y, features in zip(
-                torch.chunk(logits.float(), len(halves)),
-                torch.chunk(z.float(), len(halves)),
-                strict=True,
+                torch.split(logits.float(), sides), torch.split(z.float(), sides), strict=True
             )
         ]
         loss = nn.functional.binary_cross_entropy_with_logits(said[0].logits, truth[0])
-        for half in halves:
-            rows = torch.arange(half * BATCH, (half + 1) * BATCH)
-            heard = said_before[half] if kept else say(theirs[half])
-            loss = loss + method(said[half], heard, Targets(truth[half], known, rows))
+        for side, at in enumerate(rows):
+            heard = said_before[side] if kept else say(theirs[side])
+            targets = Targets(truth[side], torch.ones_like(truth[side]), at)
+            loss = loss + method(said[side], heard, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return step
+    return sum(sides), step
 
 
 def efficiency() -> list[Efficiency]:
@@ -295,16 +302,17 @@ def _page(
 ## A training step
 
 Median of {STEPS - 1} steps of {BATCH} labelled records, in turns; student base, teacher 256 wide
-and 8 layers deep, strides 4·4·4 at 100 Hz, the teacher looking at every batch. LiteHeart takes as
-many records again without labels. Where nothing is mixed the teacher's outputs can be kept: a
-step is then the student's alone, as two lines have it for KD and for LiteHeart without mixing.
+and 8 layers deep, strides 4·4·4 at 100 Hz, the teacher looking at every batch. LiteHeart takes
+{_WITHOUT} records without labels beside them (`unlabelled`, tables 1, 2 and 4), or as many again
+as have labels (table 9). Where nothing is mixed the teacher's outputs can be kept: a step is then
+the student's alone, as two lines have it for KD and for LiteHeart without mixing.
 
 | method | records | ms | times kd | times kd, a record |
 | --- | --- | --- | --- | --- |
 {steps}
 
-A LiteHeart step was to cost at most 1.5 times one of KD. The last column says so of the same number
-of records; the rest of what it costs is its second half, records that KD has no use for.
+A LiteHeart step was to cost at most 1.5 times one of KD. The last column is for the same number of
+records; the rest of what it costs are records without labels, which KD has no use for.
 
 ## Sizes
 

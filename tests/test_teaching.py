@@ -182,8 +182,9 @@ def test_liteheart_mixes_real_and_restored_leads_and_labels_alike(
     assert not torch.equal(side.labels, labels)
 
 
+@pytest.mark.parametrize(("share", "drawn"), [(0.25, 2), (1, 8)])
 def test_records_without_any_label_teach_liteheart_too(
-    toy: Path, trained: Path, tmp_path: Path
+    share: float, drawn: int, toy: Path, trained: Path, tmp_path: Path
 ) -> None:
     class Unlabelled(Toy):
         name, columns = "unlabelled", ()
@@ -194,11 +195,13 @@ def test_records_without_any_label_teach_liteheart_too(
     prepare(Unlabelled(), tmp_path / "unlabelled")
     parts = [(Cache(toy), None), (Cache(tmp_path / "unlabelled"), None)]
     pool = Pool(parts, ["AF", "NSR"])  # type: ignore[arg-type]
-    config = load_config(write_yaml(tmp_path / "c.yaml", toy, **taught(trained, "liteheart")))
+    how = {**taught(trained, "liteheart"), "unlabelled": share}
+    config = load_config(write_yaml(tmp_path / "c.yaml", toy, **how))
     task = Classifier(config, pool, Pool(parts[:1], ["AF", "NSR"]), np.ones(len(pool), bool))  # type: ignore[arg-type]
     assert task._unlabelled is not None
     assert set(task._unlabelled._rows) == set(range(60, 120))
     assert "unlabelled" in task.loss()
+    assert (task._labelled.given, task._unlabelled.given) == (8, drawn)
 
 
 def test_several_teachers_are_averaged_and_what_one_does_not_know_is_left_out(

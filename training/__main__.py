@@ -106,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("number", type=int,
                    help="1: 10 %% labels, 2: 5 %%, 3: all labels, 4: sizes, "
                    "5: the runs of 1 on another device, 6: each lead, 7: how to teach the "
-                   "shipped student, 8: pre-training, 9: 1 with random crops")  # fmt: skip
+                   "shipped student, 8: pre-training, 9: 1 with random crops, 10: 1 with "
+                   "other weights and parts of LiteHeart alone")  # fmt: skip
     p.add_argument("--cache", type=Path, required=True, help="prepared PTB-XL")
     p.add_argument("--other", type=Path, metavar="CACHE", help="the other data set of table 5")
     p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")

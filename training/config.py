@@ -75,6 +75,16 @@ class RunConfig(_Strict):
     options: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         {}, description="hyper-parameters of the method"
     )
+    weight: float = Field(
+        1, gt=0, allow_inf_nan=False, description="of the method's term beside the labels' loss"
+    )
+    unlabelled: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="records without labels in a step, of a method that uses them, as a share of "
+        "those with labels",
+    )
     restores: bool = Field(
         False, description="the student reads restored leads though its method does not ask for it"
     )

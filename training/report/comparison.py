@@ -44,6 +44,7 @@ _TITLES = {
     7: "Table 7: how to teach the shipped student, all labels, short runs",
     8: "Table 8: what the teacher learnt before, and several teachers, 10 % labels, lead I",
     9: "Table 9: 10 % labels, lead I, random crops and finer strides",
+    10: "Table 10: table 1 with other weights, and with parts of LiteHeart alone",
 }
 _MANY = 40
 _DRAWN = ("baseline", "kd", "mvkt", "liteheart", UNMIXED, "teacher (12 leads)")

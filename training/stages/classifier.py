@@ -74,7 +74,7 @@ class Classifier:
         self._labelled = Shuffle(np.flatnonzero(has_label), size, config.seed)
         rest = np.flatnonzero(~has_label & train.complete)
         self._unlabelled = (
-            Shuffle(rest, size, config.seed + 1)
+            Shuffle(rest, max(2, round(config.unlabelled * size)), config.seed + 1)
             if self._method is not None and self._method.unlabelled and len(rest)
             else None
         )
@@ -119,7 +119,7 @@ class Classifier:
         terms = {"labels": masked_cross_entropy(said[0].logits, labels, known, self._weights)}
         if self._method is not None:
             for name, side, ours in zip(("method", "unlabelled"), sides, said, strict=False):
-                terms[name] = self._distil(side, ours)
+                terms[name] = self._config.weight * self._distil(side, ours)
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 
@@ -285,6 +285,16 @@ def predict(
         with torch.inference_mode(), mixed():
             parts.append(network(leads.to(device())).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def predict_records(network: nn.Module, inputs: Inputs, pool: Pool) -> NDArray[np.float32]:
+    """Logits [records, classes], of a record the means over its windows."""
+    rows, windows = pool.every_window()
+    each = predict(network, inputs, pool, rows=rows, windows=windows)
+    totals = np.zeros((len(pool), each.shape[1]), dtype=np.float32)
+    np.add.at(totals, rows, each)
+    totals /= np.bincount(rows)[:, None]
+    return totals
 
 
 def _judged(pool: Pool) -> Iterator[tuple[NDArray[np.intp], int]]:
