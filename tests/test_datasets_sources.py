@@ -315,6 +315,15 @@ def test_a_record_without_a_diagnosis_has_no_known_label(tmp_path: Path) -> None
         assert source.read(record).known == frozenset()
 
 
+def test_a_challenge_record_has_one_fold_wherever_it_lies(tmp_path: Path) -> None:
+    named = {f"A{i:04}": "#Dx: AF" for i in range(1, 9)}
+    challenge(tmp_path / "all" / "g1", **named)
+    challenge(tmp_path / "part", **named)
+    folders = (Challenge(tmp_path / "all"), Challenge(tmp_path / "part" / "A"))
+    patients = [[source.read(i).patient for i in source.ids()] for source in folders]
+    assert patients[0] == patients[1] == list(named)
+
+
 def test_chapman_and_ningbo_share_their_letters_only() -> None:
     assert data_set("JS10646") == data_set("JS00001")
     assert data_set("JS10647") == data_set("JS45551") != data_set("JS00001")

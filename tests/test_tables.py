@@ -3,20 +3,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import CLASSES, Toy, Watch, taught, train_yaml, write_yaml
+from torch import Tensor, nn
+from toy_runs import CLASSES, Long, Toy, Watch, restoring, taught, train_yaml, write_yaml
 
 from training import tables
 from training.__main__ import main
 from training.config import save_config
+from training.datasets.cache import Cache
 from training.datasets.prepare import prepare
 from training.errors import TrainingError
 from training.losses import methods
+from training.pool import Pool
 from training.results import evaluate
+from training.stages.classifier import predict_records
+from training.stages.inputs import AllLeads
 from training.tables import steps
 
 
@@ -48,7 +54,7 @@ def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path
     assert "liteheart-1" in text
 
 
-@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("number", range(1, 11))
 def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> None:
     done: set[Path] = set()
     wanted = steps(number, tmp_path, tmp_path / "cache", [1, 2])
@@ -61,9 +67,11 @@ def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> 
         done.add(tmp_path / step.run)
 
 
-def test_there_is_no_table_10(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="table 10: expected one of 1, 2, 3, 4, 5, 6, 7, 8, 9"):
-        steps(10, tmp_path, tmp_path, [1])
+def test_there_is_no_table_11(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match="table 11: expected one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    ):
+        steps(11, tmp_path, tmp_path, [1])
 
 
 @pytest.mark.parametrize(
@@ -116,3 +124,38 @@ def test_a_run_is_measured_on_another_device(
     assert [(c["name"], c["positives"]) for c in said["per_class"]] == [("AF", 20)]
     assert main(["evaluate", str(tmp_path / "run"), "--on", str(toy)]) == 1
     assert "was trained on" in capsys.readouterr().err
+    data = [{"cache": str(tmp_path / "watch"), "train": [0], "validation": [1], "test": [2]}]
+    restores = restoring(tmp_path, toy, trained / "restoration")
+    train_yaml(restores, tmp_path / "on", data=data, classes=["AF"])
+    assert main(["evaluate", str(tmp_path / "on"), "--on", str(toy)]) == 1
+    assert "which was trained on" in capsys.readouterr().err
+
+
+def test_a_record_is_judged_by_all_its_windows(tmp_path: Path) -> None:
+    class Quotes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0, :3]
+
+    prepare(Long(), tmp_path / "long")
+    pool = Pool([(Cache(tmp_path / "long"), [5])], CLASSES)
+    rows, windows = pool.every_window()
+    each = pool.leads(rows, windows)[:, 0, :3].numpy()
+    assert len(rows) > len(pool)
+    said = predict_records(Quotes(), AllLeads(), pool)
+    expected = [each[rows == row].mean(axis=0) for row in range(len(pool))]
+    np.testing.assert_allclose(said, expected, atol=1e-5)
+
+
+def test_thresholds_of_the_records_measured_are_told(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for test, in_sample, says in ((5, False, "validation"), (4, True, "test folds (too high)")):
+        data = [{"cache": str(toy), "train": [1, 2, 3], "validation": [4], "test": [test]}]
+        config = write_yaml(tmp_path / "s.yaml", toy, network="student", data=data)
+        run = tmp_path / f"run-{test}"
+        train_yaml(config, run)
+        capsys.readouterr()
+        assert evaluate(run)["thresholds_in_sample"] is in_sample
+        assert ("F1 and F2 are too high" in capsys.readouterr().out) is in_sample
+        assert main(["report", str(run), "-o", str(tmp_path / "page.md")]) == 0
+        assert f"| {says} |" in (tmp_path / "page.md").read_text()

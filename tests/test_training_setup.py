@@ -27,6 +27,30 @@ def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
     assert np.array_equal(pool.labels[:, 0], 1 - pool.labels[:, 1])
 
 
+def test_it_is_negative_only_where_all_of_them_are_known(toy: Path, tmp_path: Path) -> None:
+    prepare(Watch(), tmp_path / "watch")
+    pool = Pool([(Cache(tmp_path / "watch"), None)], ["AF|PVC"])
+    fibrillates = np.arange(60) % 3 == 0
+    assert np.array_equal(pool.labels[:, 0] > 0, fibrillates)
+    assert np.array_equal(pool.known[:, 0] > 0, fibrillates), "PVC is not known there"
+
+
+@pytest.mark.parametrize(
+    ("folds", "says"),
+    [
+        ({"validation": [4], "test": [5]}, "validation: fold 4 of .* is trained on too"),
+        ({"train": [1, 2, 5], "validation": [4], "test": [5]}, "test: fold 5 of .* is trained on"),
+    ],
+)
+def test_no_fold_is_trained_and_measured_on(
+    folds: dict[str, list[int]], says: str, toy: Path, tmp_path: Path
+) -> None:
+    data = [{"cache": str(toy), **folds}]
+    config = write_yaml(tmp_path / "s.yaml", toy, network="student", data=data)
+    with pytest.raises(TrainingError, match=says):
+        train_yaml(config, tmp_path / "run")
+
+
 def test_a_list_of_classes_may_name_sets(toy: Path) -> None:
     selection = [(Cache(toy), None)]
     assert resolve(["PVC", "all"], selection) == ("PVC", "AF", "NSR")

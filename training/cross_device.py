@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from training.config import CONFIG, load_config
+from training.config import CONFIG, load_config, read_made
 from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.networks import load_classifier
 from training.pool import Pool, check_alike
+from training.provenance import lineage
 from training.results import Predicted, scored, write_scores
 from training.run import select
-from training.stages.classifier import make_inputs, predict
+from training.stages.classifier import make_inputs, predict_records
 
 
 def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, Any]:
@@ -32,6 +33,12 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     config = load_config(run / CONFIG)
     if any(Cache(d.cache).fingerprint == cache.fingerprint for d in config.data):
         raise TrainingError(f"{run}: was trained on {cache.path}; expected another data set")
+    for before in lineage(run):
+        if any(data["fingerprint"] == cache.fingerprint for data in read_made(before)["data"]):
+            raise TrainingError(
+                f"{run}: rests on {before}, which was trained on {cache.path}; expected another "
+                "data set"
+            )
     check_alike([Cache(config.data[0].cache), cache])
     net, classes = load_classifier(run)
     every = Pool([(cache, folds)], classes)
@@ -40,15 +47,11 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
         raise TrainingError(f"{cache.path}: has no positive of any class of {run}")
     names = [classes[i] for i in shared]
     other, own = Pool([(cache, folds)], names), Pool(select(config)["validation"], names)
-    rows, windows = other.every_window()
-    each = predict(net, make_inputs(config, other, None), other, rows=rows, windows=windows)
-    totals = np.zeros((len(other), len(classes)), dtype=np.float32)
-    np.add.at(totals, rows, each)
-    totals /= np.bincount(rows)[:, None]
-    scores = scored(
-        Predicted(own, predict(net, make_inputs(config, own, None), own)[:, shared]),
-        Predicted(other, totals[:, shared]),
+    own_logits, other_logits = (
+        predict_records(net, make_inputs(config, pool, None), pool)[:, shared]
+        for pool in (own, other)
     )
+    scores = scored(Predicted(own, own_logits), Predicted(other, other_logits))
     result = {"figures": scores.figures(), **scores.to_dict()}
     write_scores(run / scores_name(cache), result)
     return result

@@ -168,12 +168,16 @@ def check_alike(caches: Sequence[Cache]) -> None:
 def _targets(
     cache: Cache, classes: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Labels and weights [records, classes]; a class ``A|B`` is positive where A or B is."""
+    """Labels and weights [records, classes].
+
+    A class ``A|B`` is positive where A or B is, and negative where neither is and both are known.
+    """
     labels = np.zeros((len(cache.ids), len(classes)), np.float32)
     known = np.zeros_like(labels)
     for c, name in enumerate(classes):
         y, k = cache.targets(name.split("|"))
-        labels[:, c], known[:, c] = y.max(axis=1), k.any(axis=1)
+        labels[:, c] = (y * k).max(axis=1)
+        known[:, c] = (labels[:, c] > 0) | k.all(axis=1)
     return labels, known
 
 

@@ -32,7 +32,7 @@ def data_of(run: Path) -> list[dict[str, str]]:
     known: dict[str, tuple[str, str]] = {}
     train: dict[str, _Folds] = {}
     validation: dict[str, _Folds] = {}
-    for each in _lineage(run):
+    for each in lineage(run):
         trained_on = [d for d in load_config(each / CONFIG).data if d.train != []]
         for data, made in zip(trained_on, read_made(each)["data"], strict=True):
             key = made["fingerprint"]
@@ -45,10 +45,15 @@ def data_of(run: Path) -> list[dict[str, str]]:
     ]
 
 
-def _lineage(run: Path) -> Iterator[Path]:
+def lineage(run: Path) -> Iterator[Path]:
+    """A run, and every run that it rests on.
+
+    Raises:
+        TrainingError: if one of them is gone.
+    """
     yield run
     for before in load_config(run / CONFIG).rests_on:
-        yield from _lineage(before)
+        yield from lineage(before)
 
 
 def _union(folds: _Folds, more: list[int] | None) -> _Folds:

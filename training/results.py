@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from training.files import write_text
 from training.fit import device, mixed
 from training.networks import load_classifier
 from training.pool import Pool
-from training.run import check_windows, require_same, select
-from training.stages.classifier import make_inputs, predict
+from training.run import check_windows, folds_of, require_same, select
+from training.stages.classifier import make_inputs, predict_records
 from training.stages.inputs import RestoredLeads
 
 SCORES = "scores.json"
+_log = structlog.get_logger()
 _BATCH = 128
 
 
@@ -56,6 +58,9 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
         validation, test = (_predicted(config, run, kind) for kind in ("validation", "test"))
         scores = scored(validation, test)
         result = {"figures": scores.figures(), **scores.to_dict()}
+        result["thresholds_in_sample"] = in_sample = _share_folds(config)
+        if in_sample:
+            _log.warning("F1 and F2 are too high: thresholds chosen on test folds", run=str(run))
     result = {"fingerprints": [d["fingerprint"] for d in read_made(run)["data"]], **result}
     write_scores(run / SCORES, result)
     return result
@@ -89,10 +94,17 @@ def scored(validation: Predicted, test: Predicted) -> Scores:
     )
 
 
+def _share_folds(config: RunConfig) -> bool:
+    """Whether a test fold is a validation fold too, so that F1 and F2 are not of other records."""
+    chosen = select(config)
+    validation, test = folds_of(chosen["validation"]), folds_of(chosen["test"])
+    return any(folds & validation.get(cache, set()) for cache, folds in test.items())
+
+
 def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
     net, classes = load_classifier(run)
     pool = Pool(select(config)[kind], classes)
-    return Predicted(pool, predict(net, make_inputs(config, pool, None), pool))
+    return Predicted(pool, predict_records(net, make_inputs(config, pool, None), pool))
 
 
 def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:

@@ -138,7 +138,12 @@ def check_windows(config: RunConfig, other: Path) -> None:
 
 
 def select(config: RunConfig) -> dict[str, list[tuple[Cache, list[int] | None]]]:
-    """The caches of each split with their folds; one that a split takes nothing of is left out."""
+    """The caches of each split with their folds; one that a split takes nothing of is left out.
+
+    Raises:
+        TrainingError: if nothing is trained or validated on, or a fold is both trained on and
+            validated or measured on.
+    """
     opened = [(Cache(d.cache), d) for d in config.data]
     result: dict[str, Any] = {
         kind: [(cache, getattr(d, kind)) for cache, d in opened if getattr(d, kind) != []]
@@ -146,6 +151,23 @@ def select(config: RunConfig) -> dict[str, list[tuple[Cache, list[int] | None]]]
     }
     if not result["train"] or not result["validation"]:
         raise TrainingError("data: no folds to train on, or none to validate on")
+    trained = folds_of(result["train"])
+    for kind in ("validation", "test"):
+        for cache, folds in folds_of(result[kind]).items():
+            if both := folds & trained.get(cache, set()):
+                raise TrainingError(
+                    f"data: {kind}: fold {', '.join(map(str, sorted(both)))} of {cache} is trained "
+                    "on too (without a list under train all are); expected others"
+                )
+    return result
+
+
+def folds_of(selection: list[tuple[Cache, list[int] | None]]) -> dict[Path, set[int]]:
+    """Which folds of each cache a split takes."""
+    result: dict[Path, set[int]] = {}
+    for cache, folds in selection:
+        there = set(cache.folds.tolist())
+        result.setdefault(cache.path, set()).update(there if folds is None else there & set(folds))
     return result
 
 

@@ -31,8 +31,10 @@ _NOTHING = frozenset({"", "unknown"})
 class Challenge:
     """Any part of the Challenge 2020/2021 training sets.
 
-    The headers name no patients, so each record stands for its own. A record without a diagnosis
-    has no known label at all.
+    The headers name no patients, so each record stands for its own, by its name alone, wherever it
+    lies. Two sets have several records of one person: PTB and INCART. PTB-XL has them too, and
+    folds by patient, which only its own layout tells. A record without a diagnosis has no known
+    label at all.
     """
 
     name = "Challenge 2021"
@@ -80,7 +82,7 @@ class Challenge:
         labelled = bool(positive or unknown)
         return Record(
             id=record,
-            patient=record,
+            patient=path.stem,
             signal=signal,
             rate=recording.rate,
             leads=leads,

@@ -68,22 +68,6 @@ class Heat:
     heat: NDArray[np.floating]
 
 
-class SizedModel:
-    """One point of ``sizes``.
-
-    Attributes:
-        name: written beside the point.
-        parameters: how many the model has.
-        auc: its macro AUC.
-        deviation: standard deviation of it over seeds, None of a single run.
-    """
-
-    name: str
-    parameters: float
-    auc: float
-    deviation: float | None
-
-
 def class_auc(classes: Sequence[str], models: Mapping[str, Sequence[float]]) -> bytes:
     """A dot a model for each class, the classes by mean AUC, best on top; SVG.
 

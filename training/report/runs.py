@@ -23,6 +23,7 @@ from training.stages.classifier import make_inputs
 from training.stages.inputs import WHOLE, Batch
 
 _DRAWN = 7
+_THRESHOLDS = {None: "", False: "validation", True: "test folds (too high)"}
 _FEATURES = 1000
 
 
@@ -47,7 +48,8 @@ def _figures(runs: Sequence[Path]) -> Table:
     for run in runs:
         config = load_config(run / CONFIG)
         path = run / SCORES
-        said = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
+        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        said = scores.get("figures", {})
         rows.append(
             [
                 str(run),
@@ -58,9 +60,21 @@ def _figures(runs: Sequence[Path]) -> Table:
                     said.get(k)
                     for k in ("mean_average_precision", "macro_auc", "macro_f1", "macro_f2", "mse")
                 ),
+                _THRESHOLDS[scores.get("thresholds_in_sample")],
             ]
         )
-    heads = ["run", "network", "method", "size", "MAP", "AUC", "F1", "F2", "restoration MSE"]
+    heads = [
+        "run",
+        "network",
+        "method",
+        "size",
+        "MAP",
+        "AUC",
+        "F1",
+        "F2",
+        "restoration MSE",
+        "F1, F2: thresholds from",
+    ]
     return Table("On the test folds of each run", [Column(h) for h in heads], rows)
 
 
