@@ -76,7 +76,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Alarms on hearts in sinus rhythm.
+    """Alarms on hearts that are not in fibrillation.
 
     Attributes:
         days: of signal.
@@ -112,7 +112,7 @@ class Loud:
     most_s: float
 
 
-def watch(data: Path, analyzer: Analyzer, labels: str = "NA") -> Iterator[Seen]:
+def watch(data: Path, analyzer: Analyzer, labels: str = "NAO") -> Iterator[Seen]:
     """Read the sinus-rhythm records of MIT-BIH and the Challenge 2017 records of some labels."""
     for name in SINUS_MITDB:
         recording = read_recording(data / "samples" / "mitdb" / f"{name}.hea")
@@ -376,6 +376,8 @@ def _page(bundle: str, records: Sequence[Seen], policy: Policy) -> str:
     sinus, af = _of(records, "N"), _of(records, "A")
     still, soon = quiet(sinus, policy, ORDERS), loud(af, policy, "class:AF", ORDERS)
     still_out = quiet(_held_out(sinus), policy, ORDERS)
+    other = _of(records, "O")
+    others, others_out = (quiet(some, policy, ORDERS) for some in (other, _held_out(other)))
     soon_out = loud(_held_out(af), policy, "class:AF", 4 * ORDERS)
     told = {
         (noise, pause_s): simulated_pauses(NOISES[noise], pause_s)
@@ -386,14 +388,6 @@ def _page(bundle: str, records: Sequence[Seen], policy: Policy) -> str:
     worst = (
         f"{max(p.worst_s for p in usual):.1f} s, {sum(p.seen for p in usual)} of "
         f"{sum(p.pauses for p in usual)} seen"
-    )
-    conditions = "\n".join(
-        f"| {condition} | {still.per_day[condition]:.2f} | {still_out.per_day[condition]:.2f} |"
-        for condition in still.per_day
-    )
-    raised = "\n".join(
-        f"| {condition} | {record} | {count} of {ORDERS} |"
-        for (condition, record), count in sorted(still.records.items())
     )
     pauses = "\n".join(
         f"| {noise} | {pause_s:g} | {p.pauses} | {p.seen / p.pauses:.0%} | {p.median_s:.1f} "
@@ -418,8 +412,9 @@ Sinus rhythm is every Challenge 2017 record labelled N and MIT-BIH 100, 101 and 
 {still.days:.2f} days of signal; atrial fibrillation is every Challenge record labelled A,
 {soon.hours:.1f} hours, put together to episodes of one hour. Held out are the test records of the
 project's own split of the Challenge (a fifth, {still_out.days:.2f} days and {soon_out.hours:.1f}
-hours) and MIT-BIH. Lead, rings, windows (10 s, every 5 s), grade, model, pause watch and engine are
-the daemon's.
+hours) and MIT-BIH: held out from training, stopping and calibration. The rule for AF was chosen
+with an eye to both columns of this page, so that it is a little better here than elsewhere. Lead,
+rings, windows (10 s, every 5 s), grade, model, pause watch and engine are the daemon's.
 
 Records are put end to end, and times count the signal alone. Each is cut into windows by itself,
 the last of which ends with it, so no window and no pause lies across a join; the engine alone
@@ -433,15 +428,28 @@ vouches for nothing in the first 20 s of a record.
 
 ## Sinus rhythm
 
-| condition | alarms a patient-day | held out |
-| --- | ---: | ---: |
-{conditions}
+{_conditions(still, still_out)}
 
 Which records they were raised in, and in how many of the orders:
 
 | condition | record | orders |
 | --- | --- | ---: |
-{raised}
+{_raised(still)}
+
+## Other rhythms
+
+Every Challenge 2017 record labelled O, "other rhythm": extrasystoles, blocks, flutter, tachycardia
+and bradycardia, nobody says which; {others.days:.2f} days, {others_out.days:.2f} of them held out.
+An alarm for AF is false here as far as the label goes; one for a rate may well be right. End to
+end these are days of one trouble after another, which no patient has.
+
+{_conditions(others, others_out)}
+
+Records in which AF was raised, in half of the orders or more:
+
+| condition | record | orders |
+| --- | --- | ---: |
+{_raised(others, "class:AF", ORDERS // 2)}
 
 ## Threshold and k of n for atrial fibrillation
 
@@ -461,6 +469,22 @@ time is from the last beat to the end of the chunk that tells.
 | --- | ---: | ---: | ---: | ---: | ---: |
 {pauses}
 """
+
+
+def _conditions(every: Quiet, held_out: Quiet) -> str:
+    rows = "\n".join(
+        f"| {condition} | {per_day:.2f} | {held_out.per_day[condition]:.2f} |"
+        for condition, per_day in every.per_day.items()
+    )
+    return f"| condition | alarms a patient-day | held out |\n| --- | ---: | ---: |\n{rows}"
+
+
+def _raised(figures: Quiet, only: str | None = None, least: int = 1) -> str:
+    return "\n".join(
+        f"| {condition} | {record} | {count} of {ORDERS} |"
+        for (condition, record), count in sorted(figures.records.items())
+        if only in {None, condition} and count >= least
+    )
 
 
 def _curve(sinus: Sequence[Seen], af: Sequence[Seen]) -> str:

@@ -56,6 +56,8 @@ class Manifest(_Strict):
     """The content of ``bundle.yaml``.
 
     ``strides`` are those of the student's convolution blocks, which its weights do not show.
+    ``method`` is what it was distilled by; if ``rebalanced``, its last layers were then trained
+    once more by labels, rare classes weighed more.
     """
 
     format: int = Field(ge=1, le=1)
@@ -68,6 +70,7 @@ class Manifest(_Strict):
     networks: Mapping[str, str]
     strides: tuple[int, int, int] = (4, 4, 2)
     method: str | None = None
+    rebalanced: bool = False
     classes: tuple[BundleClass, ...] = Field(min_length=1)
     metrics: Mapping[str, Any]
     data: tuple[Mapping[str, str], ...]

@@ -1,9 +1,11 @@
 """Classifier re-training: the last layers once more, with rare classes not drowned.
 
-Kang et al. 2020 (Decoupling representation and classifier for long-tailed recognition, arXiv
-1910.09217, section 4.1) learn the features from records as they come and then the classifier alone
-with classes balanced. There each record has one class and is drawn so; here it has several, so each
-label is weighed instead (King and Zeng 2001, Logistic regression in rare events data, section 4.1).
+After Kang et al. 2020 (Decoupling representation and classifier for long-tailed recognition, arXiv
+1910.09217, section 4.1), who learn the features from records as they come and then the classifier
+alone with classes balanced. Three things differ: there each record has one class and is drawn so,
+here it has several, so each label is weighed instead (King and Zeng 2001, Logistic regression in
+rare events data); classes are balanced in part, by a power; and two layers go on from what they had
+learnt, where theirs is one and begins anew.
 """
 
 import numpy as np

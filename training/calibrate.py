@@ -29,14 +29,6 @@ def platt(
     return slope, offset
 
 
-def best_f_beta(probability: NDArray[np.float32], label: NDArray[np.float32], beta: float) -> float:
-    """The threshold of greatest F_beta, kept within 0.02 … 0.98."""
-    precision, recall, thresholds = precision_recall_curve(label, probability)
-    squared = beta * beta
-    f = (1 + squared) * precision * recall / np.maximum(squared * precision + recall, 1e-9)
-    return float(np.clip(thresholds[np.argmax(f[:-1])], 0.02, 0.98))
-
-
 def at_precision(
     probability: NDArray[np.float32], label: NDArray[np.float32], wanted: float
 ) -> float | None:

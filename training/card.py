@@ -6,7 +6,7 @@ from models.bundle import Manifest
 from training.evaluation.false_alarms import poisson_interval
 
 _BLIND = 0.8
-_FEW = 10
+_FEW = 20
 
 
 def model_card(manifest: Manifest) -> str:
@@ -48,7 +48,7 @@ def model_card(manifest: Manifest) -> str:
 Lead {manifest.lead} in ({manifest.rate:g} Hz, {manifest.window_s:g} s, 1-47 Hz, z-scored); out come
 the twelve leads restored from it, and {len(manifest.classes)} classes. Networks: {networks}, after
 LiteHeart (arXiv 2511.02851): restoration by mean squared error, then the student by masked binary
-cross-entropy on restored leads of augmented lead I. {_taught(manifest.method)}
+cross-entropy on restored leads of augmented lead I. {_taught(manifest)}
 Probabilities are calibrated per class (Platt scaling). Exported at commit {manifest.commit}.
 
 **Not a medical device.** It has seen clinical resting ECGs and hand-held recordings. It has never
@@ -77,8 +77,8 @@ One lead looks at the heart from one side. AUC below {_BLIND} on fold 9, so rest
 
 {blind or "- none"}
 
-Fewer than {_FEW} positive records there, so that the figures are little more than a guess:
-{few or "none"}.
+Fewer than {_FEW} positive records there, so that the figures are little more than a guess and
+their intervals too narrow: {few or "none"}.
 
 ## False alarms
 
@@ -87,8 +87,9 @@ Fewer than {_FEW} positive records there, so that the figures are little more th
 ## Classes
 
 Records: positive ones of fold 9. 95 %: the confidence interval of the AUC (DeLong). Threshold: the
-calibrated probability of best F1 on those records, from which a window counts as positive;
-sensitivity and precision are at this threshold and, since it was chosen there, a little too good.
+calibrated probability of best F1 on the records to stop and calibrate (Data), from which a window
+counts as positive; sensitivity and precision are at this threshold and, since those are among
+them, a little too good.
 Precision holds for a clinic's mix of patients; where a disease is rarer it is lower.
 
 | class | name | SNOMED CT | records | AUC | 95 % | sensitivity | precision | threshold | alarm |
@@ -99,14 +100,20 @@ Precision holds for a clinic's mix of patients; where a disease is rarer it is l
 
 def _false_alarms(sets: Any) -> str:
     lines = []
-    for name, where in (("mitdb", "MIT-BIH, chest lead"), ("lead1", "wearable lead I, in motion")):
+    for name, where in (
+        ("mitdb", "MIT-BIH in sinus rhythm, chest lead"),
+        (
+            "lead1",
+            "Lead-I database, those called healthy, lying, sitting or walking, 100 s of each",
+        ),
+    ):
         said = sets[name]
         raised = "; ".join(
             f"{c} {n} ({_rate(n, said['hours'])})" for c, n in said["alarms"].items()
         )
         lines.append(
-            f"- {where}: {said['hearts']} hearts, {said['hours']:g} hours, none in AF or "
-            f"bigeminy.\n  Alarms raised: {raised or 'no rules'}."
+            f"- {where}: {said['hearts']} hearts,\n  {said['hours']:g} hours. "
+            f"Alarms raised: {raised or 'no rules'}."
         )
     return (
         "The default rules over all windows, unreadable ones too (the daemon leaves those out):\n\n"
@@ -124,10 +131,16 @@ def _ends(interval: Any) -> str:
     return "–" if low is None else f"{low:.3f} to {high:.3f}"
 
 
-def _taught(method: str | None) -> str:
-    if method is None:
-        return "No distillation from a teacher."
-    return f"Distilled from a twelve-lead teacher: {method}."
+def _taught(manifest: Manifest) -> str:
+    said = "No distillation from a teacher."
+    if manifest.method is not None:
+        said = f"Distilled from a twelve-lead teacher: {manifest.method}."
+    if manifest.rebalanced:
+        said += (
+            "\nThen its last two layers were trained once more by labels alone, rare classes"
+            " weighed more\n(after the classifier re-training of arXiv 1910.09217)."
+        )
+    return said
 
 
 def _alarm(rule: Any) -> str:

@@ -54,6 +54,7 @@ def write_bundle(
     version: str,
     sizes: dict[str, str],
     method: str | None,
+    rebalanced: bool,
     data: list[dict[str, str]],
 ) -> Bundle:
     """Write everything but the metrics, which are measured on what was written.
@@ -67,6 +68,7 @@ def write_bundle(
         version: of the bundle.
         sizes: of the networks, ``restoration`` and ``student``.
         method: what the student was distilled by, None if by labels alone.
+        rebalanced: whether its last layers were then trained once more (``training.balance``).
         data: what was trained on, as ``provenance.data_of`` says it.
     """
     made_by = commit()  # before a bundle that is kept with the code differs from it
@@ -87,6 +89,7 @@ def write_bundle(
         "networks": sizes,
         "strides": list(system.student.strides),
         "method": method,
+        "rebalanced": rebalanced,
         "classes": [
             _class(c, system, i, float(t), alarms.get(c))
             for i, (c, t) in enumerate(zip(classes, thresholds, strict=True))
@@ -139,7 +142,7 @@ def _class(
         "scp": list(diagnosis.scp),
         "slope": float(system.slope[place]),
         "offset": float(system.offset[place]),
-        "threshold": round(threshold, 4),
+        "threshold": round(threshold, 6),
         "alarm": alarm.model_dump() if alarm else None,
     }
 

@@ -13,11 +13,12 @@ from models.bundle import BUNDLES, Bundle
 from models.classifier import SIZES
 from models.runtime import Runtime
 from models.system import LeadOneSystem
-from training.calibrate import best_f_beta, platt
+from training.calibrate import platt
 from training.config import CONFIG, load_config
 from training.data import LENGTH, RATE
 from training.errors import TrainingError
 from training.evaluate import metrics
+from training.evaluation.metrics import thresholds
 from training.export import write_bundle, write_metrics
 from training.networks import load_classifier, load_restoration
 from training.policy import alarm_rules
@@ -53,12 +54,6 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
     system.slope.copy_(torch.from_numpy(slope))
     system.offset.copy_(torch.from_numpy(offset))
     probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
-    thresholds = np.array(
-        [
-            best_f_beta(probabilities[known[:, c], c], pool.labels[known[:, c], c], 1)
-            for c in range(len(classes))
-        ]
-    )
     config = load_config(run / CONFIG)
     assert config.restoration is not None
     sizes = {"restoration": load_config(config.restoration / CONFIG).size, "student": config.size}
@@ -69,11 +64,12 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
                 Path(folder) / name,
                 system,
                 classes,
-                thresholds,
+                thresholds(pool.labels, known, probabilities, 1),
                 alarm_rules(probabilities, pool.labels, known, classes),
                 version=version,
                 sizes=sizes,
                 method=", then ".join(methods_of(config)) or None,
+                rebalanced=config.rebalance is not None,
                 data=data_of(run),
             )
             write_metrics(made, metrics(Runtime(made), data))
