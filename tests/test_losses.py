@@ -341,6 +341,9 @@ def test_dist_is_greatest_for_what_is_turned_round() -> None:
     student, teacher = outputs([[1.0, -1.0], [-1.0, 1.0]]), outputs([[-2.0, 2.0], [2.0, -2.0]])
     loss = DIST(SHAPE, beta=3.0, gamma=5.0)(student, teacher, targets([[0.0, 0.0]] * 2))
     assert float(loss) == pytest.approx(2 * 3 + 2 * 5, rel=1e-5)
+    # Symmetric, so that a temperature changes nothing but the factor of its square.
+    hot = DIST(SHAPE, beta=3.0, gamma=5.0, tau=3.0)(student, teacher, targets([[0.0, 0.0]] * 2))
+    assert float(hot) == pytest.approx(9 * 16, rel=1e-5)
 
 
 def test_dist_tells_rows_from_columns() -> None:

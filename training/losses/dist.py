@@ -40,7 +40,7 @@ class DIST(Distillation):
         p = torch.sigmoid(teacher.logits.float() / self.tau)
         inter = pearson_distance(q, p, targets.known)
         intra = pearson_distance(q.T, p.T, targets.known.T)
-        return self.beta * inter + self.gamma * intra
+        return self.tau**2 * (self.beta * inter + self.gamma * intra)
 
 
 def pearson_distance(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class WKD(Distillation):
     WKD-F, the source's second half, compares Gaussians of feature maps and has no counterpart for
     pooled features. The source tunes ``weight`` and tau per data set (800 and 8 for CIFAR-100)
     against a cross-entropy that is not, as here, divided by the number of classes; these defaults
-    give the gradient of L_WD about the size of that of DKD.
+    give the gradient of L_WD about the size of that of DKD at first; later it is the larger one.
 
     Args:
         shape: of the networks.
