@@ -47,12 +47,14 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	  --set start=runs/shipped/base-cropped --set schedule.steps=400 -r runs/shipped/base
 	$(BIN)/python -m training finetune -c examples/training/student.yaml $(LAST) \
 	  --set start=runs/shipped/base -r runs/shipped/base-balanced
-	$(BIN)/python -m training export runs/shipped/base-balanced --bundle lead1-base --version 5 --data $(DATA)
+	$(BIN)/python -m training export runs/shipped/base-balanced --bundle lead1-base --version 6 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=12000 -r runs/shipped/tiny-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
 	  --set size=tiny --set start=runs/shipped/tiny-cropped --set schedule.steps=800 -r runs/shipped/tiny
-	$(BIN)/python -m training export runs/shipped/tiny --bundle lead1-tiny --version 3 --data $(DATA)
+	$(BIN)/python -m training finetune -c examples/training/student.yaml $(LAST) \
+	  --set size=tiny --set start=runs/shipped/tiny -r runs/shipped/tiny-balanced
+	$(BIN)/python -m training export runs/shipped/tiny-balanced --bundle lead1-tiny --version 4 --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
