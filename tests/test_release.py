@@ -210,6 +210,13 @@ def test_only_classes_that_reach_their_precision_alarm() -> None:
     assert set(rules) == {"AF"}
 
 
+@pytest.mark.parametrize(("positives", "alarms"), [(19, False), (20, True)])
+def test_no_alarm_rests_on_a_handful_of_records(positives: int, alarms: bool) -> None:
+    labels = (np.arange(500)[:, None] < positives).astype(np.float32)
+    rules = alarm_rules(0.9 * labels + 0.05, labels, labels >= 0, ("AFL",))
+    assert ("AFL" in rules) is alarms
+
+
 @pytest.mark.parametrize(("of_positives", "threshold"), [(0.6, 0.7), (0.95, 0.95)])
 def test_a_lucky_validation_set_does_not_lower_an_alarm(
     of_positives: float, threshold: float

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from models.bundle import AlarmRule
 from training.calibrate import at_precision
 
+# A precision that was seen in fewer positive records is a guess, and so would be the alarm.
+_FEWEST_POSITIVES = 20
 _log = structlog.get_logger()
 
 
@@ -49,6 +51,8 @@ def alarm_rules(
 ) -> dict[str, AlarmRule]:
     """Default rules for the classes that reach their wanted precision per window.
 
+    Of fewer than 20 positive records none is made.
+
     Args:
         probabilities: calibrated, [records, classes], on validation records.
         labels: [records, classes], 0 or 1.
@@ -60,6 +64,9 @@ def alarm_rules(
         if name in classes:
             c = classes.index(name)
             rows = known[:, c]
+            if (positives := int(labels[rows, c].sum())) < _FEWEST_POSITIVES:
+                _log.warning("no alarm: too few positive records", cls=name, records=positives)
+                continue
             threshold = at_precision(probabilities[rows, c], labels[rows, c], wanted.precision)
             if threshold is None:
                 _log.warning("no alarm: precision not reached", cls=name, wanted=wanted.precision)
