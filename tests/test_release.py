@@ -201,6 +201,27 @@ def test_a_precision_that_too_few_records_reach_is_none() -> None:
     assert at_precision(probability, label, 0.99) is None
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../escaped", "a/b", "lead1-tiny\n"])
+def test_a_bundle_has_the_name_of_a_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"--bundle .*: expected letters"):
+        release(tmp_path, name, "1", tmp_path)
+
+
+def test_a_bundle_is_of_a_student_that_reads_restored_leads_and_knows_af(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    restoration = str(trained / "restoration")
+    for change, says in (
+        ({"restoration": restoration}, "reads one lead"),
+        ({"restoration": restoration, "restores": True, "classes": ["PVC"]}, "does not know AF"),
+    ):
+        config = write_yaml(tmp_path / "s.yaml", toy, network="student", **change)
+        run = tmp_path / says.replace(" ", "-")
+        train_yaml(config, run)
+        with pytest.raises(TrainingError, match=says):
+            release(run, "none", "1", tmp_path)
+
+
 def test_only_classes_that_reach_their_precision_alarm() -> None:
     rng = np.random.default_rng(1)
     labels = (rng.random((500, 2)) < 0.3).astype(np.float32)

@@ -9,17 +9,18 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from toy_runs import Toy, Watch, train_yaml, write_yaml
+from toy_runs import Toy, Watch, taught, train_yaml, write_yaml
 
 from training.__main__ import main
 from training.classes import resolve
-from training.config import parse_config
+from training.config import commit, parse_config
 from training.cross_device import cross_device
 from training.datasets.cache import Cache
 from training.datasets.prepare import prepare
 from training.datasets.record import Record
 from training.errors import TrainingError
 from training.pool import Pool, Shuffle
+from training.results import evaluate
 
 
 def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
@@ -49,6 +50,61 @@ def test_no_fold_is_trained_and_measured_on(
     config = write_yaml(tmp_path / "s.yaml", toy, network="student", data=data)
     with pytest.raises(TrainingError, match=says):
         train_yaml(config, tmp_path / "run")
+
+
+def test_a_run_rests_on_finished_runs_of_the_right_kind(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    schedule = {"steps": 4, "batch": 8, "validate_every": 2}
+    begun = write_yaml(tmp_path / "t.yaml", toy, network="teacher", schedule=schedule)
+    train_yaml(begun, tmp_path / "begun")
+    history = tmp_path / "begun" / "history.jsonl"
+    history.write_text(history.read_text().splitlines()[0] + "\n")  # as one killed after step 2
+    unfinished = "begun: stopped at step 2 of 4"
+    with pytest.raises(TrainingError, match=unfinished):
+        evaluate(tmp_path / "begun")
+    for change, says in (
+        ({"teachers": [str(tmp_path / "begun")]}, unfinished),
+        ({"teachers": [str(trained / "restoration")]}, "is the run of a restoration; expected a"),
+        ({"restoration": str(trained / "teacher")}, "restoration: .* is the run of a teacher"),
+        ({"start": str(tmp_path / "s")}, "s: rests on itself"),
+    ):
+        config = write_yaml(tmp_path / "s.yaml", toy, **{**taught(trained, "liteheart"), **change})
+        with pytest.raises(TrainingError, match=says):
+            train_yaml(config, tmp_path / "s")
+
+
+def test_a_finished_run_is_not_written_over_though_its_checkpoint_is_gone(
+    toy: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(tmp_path / "s.yaml", toy, network="student")
+    train_yaml(config, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    with pytest.raises(TrainingError, match=r"another configuration \(seed\)"):
+        train_yaml(config, tmp_path / "run", seed=5)
+
+
+def test_a_method_needs_records_that_its_teacher_can_see(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    prepare(Watch(), tmp_path / "watch")
+    data = [{"cache": str(tmp_path / "watch"), "train": [0], "validation": [1, 2]}]
+    kd = {**taught(trained, "kd"), "data": data, "classes": ["AF"]}
+    with pytest.raises(TrainingError, match="no training record has all twelve leads"):
+        train_yaml(write_yaml(tmp_path / "s.yaml", toy, **kd), tmp_path / "run")
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_run_may_be_of_very_few_steps(steps: int, toy: Path, tmp_path: Path) -> None:
+    schedule = {"steps": steps, "batch": 8, "validate_every": 1}
+    train_yaml(
+        write_yaml(tmp_path / "s.yaml", toy, network="student"), tmp_path / "r", schedule=schedule
+    )
+
+
+def test_without_git_a_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert commit() == "unknown"
 
 
 def test_a_list_of_classes_may_name_sets(toy: Path) -> None:

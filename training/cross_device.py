@@ -53,10 +53,11 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
     )
     scores = scored(Predicted(own, own_logits), Predicted(other, other_logits))
     result = {"figures": scores.figures(), **scores.to_dict()}
-    write_scores(run / scores_name(cache), result)
+    write_scores(run / scores_name(cache, folds), result)
     return result
 
 
-def scores_name(cache: Cache) -> str:
-    """File, in the folder of a run, of its scores on another data set."""
-    return f"scores-{cache.name.lower().replace(' ', '-')}-{cache.fingerprint[:8]}.json"
+def scores_name(cache: Cache, folds: list[int] | None = None) -> str:
+    """File, in the folder of a run, of its scores on another data set or on folds of it."""
+    of = "" if folds is None else f"-folds-{'-'.join(map(str, sorted(folds)))}"
+    return f"scores-{cache.name.lower().replace(' ', '-')}-{cache.fingerprint[:8]}{of}.json"

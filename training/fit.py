@@ -78,7 +78,11 @@ def fit(task: Task, schedule: Schedule, run: Path) -> dict[str, float]:
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=schedule.learning_rate, total_steps=schedule.steps, pct_start=0.2
+        optimizer,
+        max_lr=schedule.learning_rate,
+        total_steps=schedule.steps,
+        # It divides by this share of the steps less one.
+        pct_start=0.4 if schedule.steps == 5 else 0.2,
     )
     progress = _Progress(schedule)
     best: dict[str, float] = {}
@@ -132,6 +136,19 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     return weights
 
 
+def trained_steps(run: Path) -> tuple[float, float]:
+    """The last step of a run that was reported, and that of its best validation.
+
+    Raises:
+        TrainingError: if there is no history, or it is damaged.
+    """
+    lines = read_history(run)
+    if not lines:
+        raise TrainingError(f"{run}: its {HISTORY} is empty; train the run anew")
+    best = max(lines, key=lambda line: line["validation_score"])
+    return lines[-1]["step"], best["step"]
+
+
 def read_history(run: Path) -> list[dict[str, float]]:
     """What a run reported at each validation, step by step.
 
@@ -149,8 +166,9 @@ def read_history(run: Path) -> list[dict[str, float]]:
     result = []
     for number, line in enumerate(lines.splitlines(), 1):
         try:
-            result.append(json.loads(line))
-        except ValueError as error:
+            said = json.loads(line)
+            result.append({**said, "step": said["step"]})
+        except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{path}: line {number} is damaged; remove it") from error
     return result
 

@@ -1,5 +1,6 @@
 """From the run of a student to a shipped bundle: calibration, thresholds, alarm rules, metrics."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,6 +8,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from models import vocabulary
 from models.bundle import BUNDLES, Bundle
@@ -25,8 +27,10 @@ from training.policy import alarm_rules
 from training.pool import Pool
 from training.provenance import data_of, methods_of
 from training.run import select
+from training.stages.classifier import reads_restored
 
 _BATCH = 128
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FINDINGS = frozenset(d.abbreviation for d in vocabulary.ALL)
 _log = structlog.get_logger()
 
@@ -44,8 +48,11 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
         data: folder of packed recordings that the bundle's metrics are measured on.
 
     Raises:
-        TrainingError: if the run is of another kind, or its validation records cannot calibrate.
+        TrainingError: if the name is none of a folder, the run is of another kind, or its
+            validation records cannot calibrate.
     """
+    if not _NAME.fullmatch(name):
+        raise TrainingError(f"--bundle {name!r}: expected letters, digits, '.', '_' and '-' alone")
     system, classes = assemble(run)
     pool = Pool(select(load_config(run / CONFIG))["validation"], classes)
     _check(run, pool)
@@ -76,7 +83,7 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
             (BUNDLES / name).mkdir(exist_ok=True)
             for path in made.path.iterdir():
                 path.replace(BUNDLES / name / path.name)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise TrainingError(f"{BUNDLES / name}: cannot be written ({error})") from error
     _log.info("bundle written", path=str(BUNDLES / name))
     return Bundle(BUNDLES / name)
@@ -110,7 +117,11 @@ def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
         raise TrainingError(f"{run}: expected the run of a student that reads restored leads")
     if config.lead != "I":
         raise TrainingError(f"{run}: measures lead {config.lead}; a bundle for the daemon is of I")
+    if not reads_restored(config):
+        raise TrainingError(f"{run}: reads one lead; a bundle's student reads restored leads")
     net, columns = load_classifier(run)
+    if "AF" not in columns:
+        raise TrainingError(f"{run}: does not know AF, which a bundle is measured by")
     kept = [i for i, c in enumerate(columns) if c in _FINDINGS]
     weights = {
         k: v[kept] if k in {"out.weight", "out.bias"} else v for k, v in net.state_dict().items()

@@ -19,7 +19,7 @@ from training.files import write_text
 from training.fit import device, mixed
 from training.networks import load_classifier
 from training.pool import Pool
-from training.run import check_windows, folds_of, require_same, select
+from training.run import check_windows, folds_of, require_finished, require_same, select
 from training.stages.classifier import make_inputs, predict_records
 from training.stages.inputs import RestoredLeads
 
@@ -41,6 +41,7 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     """
     config = load_config(run / CONFIG)
     require_same(config, run)
+    require_finished(run)
     if config.network in PRE_TRAINING:
         raise TrainingError(
             f"{run}: {config.network} pre-training gives no verdicts to measure; finetune with "
@@ -69,6 +70,21 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
 def write_scores(path: Path, result: dict[str, Any]) -> None:
     """Keep figures as JSON; a file that is there is whole, whenever the writing is cut off."""
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_scores(run: Path, name: str = SCORES) -> dict[str, Any]:
+    """What ``evaluate`` or ``cross_device`` kept.
+
+    Raises:
+        TrainingError: if it is not there or damaged.
+    """
+    path = run / name
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result["figures"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{path}: cannot be read; run `evaluate {run}` first") from error
+    return result
 
 
 class Predicted:

@@ -18,7 +18,7 @@ from training.data import RATE
 from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
-from training.fit import CHECKPOINT, Task, fit
+from training.fit import BEST, CHECKPOINT, Task, fit, trained_steps
 from training.networks import start_from
 from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
@@ -57,11 +57,15 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         ],
     }
     for before in config.rests_on:
+        if before.resolve() == run.resolve():
+            raise TrainingError(f"{run}: rests on itself; name another folder")
         check_windows(config, before)
+        require_finished(before)
+    _check_kinds(config)
     with _alone(run):
-        if (run / CHECKPOINT).exists():
+        if held := [name for name in (CHECKPOINT, BEST) if (run / name).exists()]:
             if not (run / CONFIG).exists():
-                raise TrainingError(f"{run}: holds a {CHECKPOINT} but no {CONFIG}; remove it")
+                raise TrainingError(f"{run}: holds a {held[0]} but no {CONFIG}; remove it")
             require_same(config, run)
         torch.manual_seed(config.seed)  # before the task, which draws its first weights
         pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
@@ -86,6 +90,31 @@ def _task(config: RunConfig, train: Pool, validation: Pool) -> Task:
     if config.start is not None:
         start_from(task.network, config.start)
     return task
+
+
+def _check_kinds(config: RunConfig) -> None:
+    """Refuse a teacher that is none, and a restoration net that is none."""
+    wanted = [(before, "teachers", "teacher") for before in config.teachers]
+    if config.restoration is not None:
+        wanted.append((config.restoration, "restoration", "restoration"))
+    for before, key, kind in wanted:
+        if (found := load_config(before / CONFIG).network) != kind:
+            raise TrainingError(f"{key}: {before} is the run of a {found}; expected a {kind}'s")
+
+
+def require_finished(run: Path) -> None:
+    """Refuse a run that was stopped before its end.
+
+    Raises:
+        TrainingError: if it was, or if its checkpoint cannot be read.
+    """
+    schedule = load_config(run / CONFIG).schedule
+    step, best_step = trained_steps(run)
+    if step < schedule.steps and (step - best_step) // schedule.validate_every < schedule.patience:
+        raise TrainingError(
+            f"{run}: stopped at step {step} of {schedule.steps}; train it to its end first, by the "
+            "command that began it"
+        )
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A table of methods over seeds, as a page."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from training.report.page import (
     markdown,
     page,
 )
-from training.results import SCORES
+from training.results import SCORES, read_scores
 from training.tables import UNMIXED, Step
 
 _COLUMNS = {
@@ -67,7 +66,7 @@ def comparison(
     scores: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
         if step.config.network in {"teacher", "student"}:
-            scores.setdefault(step.label, []).append(_scores(runs / step.run, name))
+            scores.setdefault(step.label, []).append(read_scores(runs / step.run, name))
     # Macro figures over other classes, such as those of a teacher of all, would not compare.
     compared = _names(scores[steps[-1].label])
     scores = {label: each for label, each in scores.items() if _names(each) == compared}
@@ -228,12 +227,3 @@ def _intervals(ours: str, scores: dict[str, list[dict[str, Any]]]) -> Table:
 def _class_mean(scores: list[dict[str, Any]], name: str) -> float:
     found = [c["auc"] for s in scores for c in s["per_class"] if c["name"] == name]
     return float(np.mean(found)) if found else float("nan")
-
-
-def _scores(run: Path, name: str) -> dict[str, Any]:
-    path = run / name
-    try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be read; run `evaluate {run}` first") from error
-    return result

@@ -1,6 +1,5 @@
 """Any finished runs on one page: figures, learning curves, classes, what is looked at."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from training.pool import Pool
 from training.report.comparison import write
 from training.report.figures import Heat, class_auc, curves, heat_strips, strips, tsne
 from training.report.page import Cell, Column, Picture, Section, Table
-from training.results import SCORES
+from training.results import SCORES, read_scores
 from training.run import select
 from training.stages.classifier import make_inputs
 from training.stages.inputs import WHOLE, Batch
@@ -47,8 +46,7 @@ def _figures(runs: Sequence[Path]) -> Table:
     rows: list[list[Cell]] = []
     for run in runs:
         config = load_config(run / CONFIG)
-        path = run / SCORES
-        scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        scores = read_scores(run) if (run / SCORES).is_file() else {}
         said = scores.get("figures", {})
         rows.append(
             [
@@ -94,7 +92,7 @@ def _curves(runs: Sequence[Path]) -> list[Picture]:
 def _per_class(runs: Sequence[Path]) -> Picture:
     table: dict[str, dict[str, float]] = {}
     for run in runs:
-        said = json.loads((run / SCORES).read_text(encoding="utf-8"))
+        said = read_scores(run)
         table[str(run)] = {c["name"]: c["auc"] for c in said["per_class"]}
     classes = list(dict.fromkeys(c for aucs in table.values() for c in aucs))[:60]
     values = {n: [aucs.get(c, float("nan")) for c in classes] for n, aucs in table.items()}

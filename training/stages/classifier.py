@@ -61,6 +61,10 @@ class Classifier:
         self._generator = torch.Generator().manual_seed(config.seed)
         self.network = classifier(config, len(classes)).to(device())
         self._teacher = Teacher(config.teachers, classes) if config.method else None
+        if config.method and not train.complete.any():
+            raise TrainingError(
+                "data: no training record has all twelve leads, which the teacher of a method sees"
+            )
         self._method = self._make_method(len(classes))
         # A row without any known label has nothing to teach a label loss.
         has_label = labelled & (train.known.sum(axis=1) > 0)
@@ -229,15 +233,20 @@ class Classifier:
         return result
 
 
+def reads_restored(config: RunConfig) -> bool:
+    """Whether a student sees restored leads, because it or its method wants to."""
+    asks = config.method is not None and methods()[config.method].restores
+    return config.restores or asks
+
+
 def make_inputs(config: RunConfig, pool: Pool, generator: torch.Generator | None) -> Inputs:
     """The view of a record that a run's network has; without a generator, free of noise."""
     if config.network == "teacher":
         return AllLeads()
-    asks = config.method is not None and methods()[config.method].restores
     for part in pool.parts:
         if config.lead not in part.cache.leads:
             raise TrainingError(f"{part.cache.path}: has no lead {config.lead}; expected it there")
-    if not (config.restores or asks):
+    if not reads_restored(config):
         return OneLead(config.lead)
     if config.restoration is None:
         raise TrainingError("restoration: a student that reads restored leads needs this run")
