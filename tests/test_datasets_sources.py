@@ -262,6 +262,76 @@ def test_generated_records_that_are_not_are_skipped(tmp_path: Path) -> None:
     assert {why_not(source, name) for name in "abc"} == {"unreadable"}
 
 
+def packed_zeros(path: Path, **instead: object) -> None:
+    """A shard of two records of lead I, with some of its parts put differently."""
+    write_shard(path, {n: np.zeros((1, 2000), int) for n in ("1-1", "1-2")}, ("I",), 125.0, 1)
+    with np.load(path) as stored:
+        parts = {**stored, **instead}
+    np.savez_compressed(path, **{name: part for name, part in parts.items() if part is not None})
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        {"fs": np.float64(0)},
+        {"fs": np.float64("nan")},
+        {"fs": np.zeros(2)},
+        {"lsb": np.int64(10**9)},
+        {"leads": np.array(["I", "II"])},
+        {"lengths": np.array([2000])},
+        {"lengths": np.array([2000, -1])},
+        {"lo": None},
+    ],
+)
+def test_a_shard_whose_parts_do_not_fit_is_damaged(
+    instead: dict[str, object], tmp_path: Path
+) -> None:
+    packed_zeros(tmp_path / "all.npz", **instead)
+    with pytest.raises(TrainingError, match=r"all\.npz: .*damaged"):
+        PackedLead1(tmp_path).read("1-1")
+
+
+def test_a_shard_with_a_flipped_byte_is_never_a_traceback(tmp_path: Path) -> None:
+    packed_zeros(tmp_path / "all.npz")
+    whole = (tmp_path / "all.npz").read_bytes()
+    refused = []
+    for at in range(0, len(whole), 3):
+        turned = bytearray(whole)
+        turned[at] ^= 0xFF
+        (tmp_path / "all.npz").write_bytes(turned)
+        try:
+            source = PackedLead1(tmp_path)
+            for name in source.ids():
+                source.read(name)
+        except TrainingError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert not [said for said in refused if "\n" in said]
+
+
+def test_a_packed_record_has_one_shard_known_leads_and_labels_of_0_and_1(tmp_path: Path) -> None:
+    packed_ptb_xl(tmp_path / "twice")
+    (tmp_path / "twice" / "fold7.npz").write_bytes(
+        next((tmp_path / "twice").glob("fold*.npz")).read_bytes()
+    )
+    with pytest.raises(TrainingError, match="a record twice, or one of another shard"):
+        PackedPtbXl(tmp_path / "twice")
+    packed_ptb_xl(tmp_path / "true")
+    table = tmp_path / "true" / "labels.csv"
+    table.write_text(table.read_text().replace(",1,", ",True,"))
+    source = PackedPtbXl(tmp_path / "true")
+    with pytest.raises(TrainingError, match="ecg_id 7: label 'True'; expected 0 or 1"):
+        source.read("7")
+    packed_ptb_xl(tmp_path / "turned")
+    for path in (tmp_path / "turned").glob("fold*.npz"):
+        with np.load(path) as stored:
+            parts = dict(stored)
+        np.savez(path, **{**parts, "leads": parts["leads"][::-1]})
+    source = PackedPtbXl(tmp_path / "turned")
+    with pytest.raises(TrainingError, match=r"shards of V6, V5, .*; expected I, II, V1 to V6"):
+        source.read(source.ids()[0])
+
+
 def test_broken_shards_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no fold\*\.npz"):
         PackedPtbXl(tmp_path)

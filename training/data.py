@@ -1,7 +1,6 @@
 """The packed recordings a finished bundle is measured on, raw or conditioned as the daemon does."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,10 @@ from numpy.typing import NDArray
 
 from models import vocabulary
 from models.conditioning import condition
+from training.datasets.cinc2017 import references
 from training.datasets.splits import hashed_split
+from training.datasets.tables import read_table
+from training.errors import TrainingError
 from training.shards import read_shard, twelve_leads
 
 RATE = 100.0
@@ -51,9 +53,15 @@ class Cinc2017:
 
 
 def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbXl:
-    """Read folds of ``ptbxl100`` with labels for ``classes``."""
-    rows = {row["ecg_id"]: row for row in _label_rows(data)}
-    columns = [[code for code in vocabulary.lookup(c).scp if code in rows["1"]] for c in classes]
+    """Read folds of ``ptbxl100`` with labels for ``classes``.
+
+    Raises:
+        TrainingError: if a file is missing or damaged, or a record has no label.
+    """
+    table = data / "ptbxl100" / "labels.csv"
+    rows = {row["ecg_id"]: row for row in read_table(table, "ecg_id")}
+    known = next(iter(rows.values()), {})
+    columns = [[code for code in vocabulary.lookup(c).scp if code in known] for c in classes]
     ids: list[str] = []
     leads: list[NDArray[np.float16]] = []
     for fold in folds:
@@ -63,26 +71,38 @@ def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbX
             leads.append(
                 condition(twelve, record.rate, target_rate=RATE, length=LENGTH).astype(np.float16)
             )
+    _check_labelled(table, ids, rows)
     labels = [[any(rows[i][code] == "1" for code in codes) for codes in columns] for i in ids]
     return PtbXl(tuple(ids), np.stack(leads), np.array(labels, dtype=np.float32))
 
 
 def load_lead_one(data: Path, fold: int) -> tuple[NDArray[np.float32], float]:
-    """Lead I of a fold of ``ptbxl100`` as recorded: µV [records, time], and its rate in Hz."""
+    """Lead I of a fold of ``ptbxl100`` as recorded: µV [records, time], and its rate in Hz.
+
+    Raises:
+        TrainingError: if it is missing or damaged.
+    """
     records = list(read_shard(data / "ptbxl100" / f"fold{fold}.npz"))
     return np.stack([r.signal[0].astype(np.float32) for r in records]), records[0].rate
 
 
 def load_cinc2017(data: Path, split: str) -> Cinc2017:
-    """Read a split of Challenge 2017: ``train`` 70 %, ``validation`` 10 %, ``test`` 20 %."""
-    with (data / "cinc2017" / "labels.csv").open(newline="", encoding="utf-8") as f:
-        reference = {row["record"]: row["label"] for row in csv.DictReader(f)}
+    """Read a split of Challenge 2017: ``train`` 70 %, ``validation`` 10 %, ``test`` 20 %.
+
+    Raises:
+        TrainingError: if a file is missing or damaged, or a record has no label.
+    """
+    table = data / "cinc2017" / "labels.csv"
+    reference = references(table)
     records = [
         record
         for path in sorted((data / "cinc2017").glob("part*.npz"))
         for record in read_shard(path)
         if hashed_split(record.id) == split
     ]
+    if not records:
+        raise TrainingError(f"{table.parent}: no {split} record in part*.npz; expected some")
+    _check_labelled(table, [r.id for r in records], reference)
     return Cinc2017(
         tuple(r.id for r in records),
         tuple(r.signal[0].astype(np.float32) for r in records),
@@ -91,6 +111,6 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
     )
 
 
-def _label_rows(data: Path) -> list[dict[str, str]]:
-    with (data / "ptbxl100" / "labels.csv").open(newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+def _check_labelled(table: Path, ids: Sequence[str], rows: Mapping[str, object]) -> None:
+    if missing := [i for i in ids if i not in rows]:
+        raise TrainingError(f"{table}: no row for record {missing[0]}; expected one of each")

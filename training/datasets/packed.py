@@ -1,6 +1,5 @@
 """Packed shards: PTB-XL at 100 Hz, Challenge 2017 and the Lead-I database, each in .npz files."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from training.datasets.labels import CINC_COLUMNS, DIAGNOSTIC_COLUMNS, scp_label
 from training.datasets.record import Record, Skip
 from training.datasets.tables import read_table
 from training.errors import TrainingError
-from training.shards import PackedRecord, read_shard, twelve_leads
+from training.shards import PackedRecord, read_shard, shard_ids, twelve_leads
 
 _NOT_CODES = frozenset({"ecg_id", "age", "sex", "strat_fold"})
+_EIGHT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 _LEAD_ONE_UV = np.float32(100)  # a count is 1/10000 V
 
 
@@ -28,11 +28,9 @@ class _Shards:
         if not paths:
             raise TrainingError(f"{folder}: no {pattern}; expected packed shards")
         for path in paths:
-            try:
-                with np.load(path, allow_pickle=False) as shard:
-                    names = [str(name) for name in shard["ids"].tolist()]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                raise TrainingError(f"{path}: not a packed shard ({error})") from None
+            names = shard_ids(path)
+            if len(set(names)) < len(names) or set(names) & self._of.keys():
+                raise TrainingError(f"{path}: holds a record twice, or one of another shard")
             self._of.update(dict.fromkeys(names, path))
         self._path: Path | None = None
         self._held: dict[str, PackedRecord] = {}
@@ -43,10 +41,7 @@ class _Shards:
     def read(self, record: str) -> PackedRecord:
         path = self._of[record]
         if path != self._path:
-            try:
-                self._held = {r.id: r for r in read_shard(path)}
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise TrainingError(f"{path}: damaged shard ({error})") from None
+            self._held = {r.id: r for r in read_shard(path)}
             self._path = path
         return self._held[record]
 
@@ -87,6 +82,13 @@ class PackedPtbXl:
         if row is None:
             raise Skip("no label", "not in labels.csv")
         packed = self._shards.read(record)
+        if packed.leads != _EIGHT:
+            said = ", ".join(packed.leads)
+            raise TrainingError(f"{self._table.parent}: shards of {said}; expected I, II, V1 to V6")
+        if other := {row[code] for code in self._codes} - {"0", "1"}:
+            raise TrainingError(
+                f"{self._table}: ecg_id {record}: label {min(other)!r}; expected 0 or 1"
+            )
         return Record(
             id=record,
             patient=record,
