@@ -432,8 +432,6 @@ vouches for nothing in the first 20 s of a record.
 
 Which records they were raised in, and in how many of the orders:
 
-| condition | record | orders |
-| --- | --- | ---: |
 {_raised(still)}
 
 ## Other rhythms
@@ -447,8 +445,6 @@ end these are days of one trouble after another, which no patient has.
 
 Records in which AF was raised, in half of the orders or more:
 
-| condition | record | orders |
-| --- | --- | ---: |
 {_raised(others, "class:AF", ORDERS // 2)}
 
 ## Threshold and k of n for atrial fibrillation
@@ -480,11 +476,12 @@ def _conditions(every: Quiet, held_out: Quiet) -> str:
 
 
 def _raised(figures: Quiet, only: str | None = None, least: int = 1) -> str:
-    return "\n".join(
+    rows = "\n".join(
         f"| {condition} | {record} | {count} of {ORDERS} |"
         for (condition, record), count in sorted(figures.records.items())
         if only in {None, condition} and count >= least
     )
+    return f"| condition | record | orders |\n| --- | --- | ---: |\n{rows}"
 
 
 def _curve(sinus: Sequence[Seen], af: Sequence[Seen]) -> str:

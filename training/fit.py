@@ -91,7 +91,7 @@ def fit(task: Task, schedule: Schedule, run: Path) -> dict[str, float]:
         _log.info("resumed", run=str(run), step=progress.step, of=schedule.steps)
     else:
         (run / HISTORY).unlink(missing_ok=True)
-    while progress.step < schedule.steps and progress.patience_left():
+    while _goes_on(schedule, progress.step, progress.best_step):
         task.trained.train()
         progress.add(_step(task, optimizer, cycle, parameters, run, progress.step))
         if progress.step % schedule.validate_every and progress.step < schedule.steps:
@@ -136,17 +136,28 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     return weights
 
 
-def trained_steps(run: Path) -> tuple[float, float]:
-    """The last step of a run that was reported, and that of its best validation.
+def require_finished(run: Path, schedule: Schedule) -> None:
+    """Refuse a run that was stopped before its end.
 
     Raises:
-        TrainingError: if there is no history, or it is damaged.
+        TrainingError: if it was, or if its history is not there or damaged.
     """
     lines = read_history(run)
     if not lines:
         raise TrainingError(f"{run}: its {HISTORY} is empty; train the run anew")
+    step = lines[-1]["step"]
     best = max(lines, key=lambda line: line["validation_score"])
-    return lines[-1]["step"], best["step"]
+    if _goes_on(schedule, step, best["step"]):
+        raise TrainingError(
+            f"{run}: stopped at step {step} of {schedule.steps}; train it to its end first, by the "
+            "command that began it"
+        )
+
+
+def _goes_on(schedule: Schedule, step: float, best_step: float) -> bool:
+    """Whether steps are left, and patience since the best validation."""
+    waited = (step - best_step) // schedule.validate_every
+    return step < schedule.steps and waited < schedule.patience
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
@@ -167,7 +178,8 @@ def read_history(run: Path) -> list[dict[str, float]]:
     for number, line in enumerate(lines.splitlines(), 1):
         try:
             said = json.loads(line)
-            result.append({**said, "step": said["step"]})
+            said["step"], said["validation_score"]
+            result.append(said)
         except (ValueError, TypeError, KeyError) as error:
             raise TrainingError(f"{path}: line {number} is damaged; remove it") from error
     return result
@@ -183,10 +195,6 @@ class _Progress:
         self._begun, self._first = monotonic(), 0
         self._sums: dict[str, float] = {}
         self._counted = 0
-
-    def patience_left(self) -> bool:
-        waited = (self.step - self.best_step) // self._schedule.validate_every
-        return waited < self._schedule.patience
 
     def resume(self, step: int, best_step: int) -> None:
         self.step, self.best_step, self._first = step, best_step, step

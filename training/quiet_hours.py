@@ -1,6 +1,5 @@
 """How often a bundle's alarm rules are wrong over hours in which nothing should rise."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,9 +11,13 @@ from numpy.typing import NDArray
 from ingest.recordings import read_recording
 from models.runtime import Runtime
 from training.datasets.record import samples
+from training.datasets.tables import read_table
 from training.evaluation.false_alarms import false_alarms
 from training.shards import read_shard
 from training.windows import prepared, probabilities
+
+# Columns of the Lead-I database's table, as they are broken over lines there.
+_WHO, _HISTORY = "Subject\nID", "Heart medical\n antecedents  "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +74,6 @@ def _lead_one(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
 
 
 def _healthy(path: Path) -> set[str]:
-    """Subjects without a medical history; the names of the columns are broken over lines."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        head, *rows = csv.reader(file)
-    names = [" ".join(name.split()) for name in head]
-    who, history = names.index("Subject ID"), names.index("Heart medical antecedents")
-    return {row[who].strip() for row in rows if row[history].strip() == "Healthy"}
+    """Subjects without a medical history."""
+    rows = read_table(path, _WHO, _HISTORY)
+    return {row[_WHO].strip() for row in rows if row[_HISTORY].strip() == "Healthy"}

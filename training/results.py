@@ -16,10 +16,10 @@ from training.errors import TrainingError
 from training.evaluation.metrics import Scores, choose_thresholds, score
 from training.evaluation.restoration import Agreement, agreement, quality
 from training.files import write_text
-from training.fit import device, mixed
+from training.fit import device, mixed, require_finished
 from training.networks import load_classifier
 from training.pool import Pool
-from training.run import check_windows, folds_of, require_finished, require_same, select
+from training.run import check_windows, folds_of, require_same, select
 from training.stages.classifier import make_inputs, predict_records
 from training.stages.inputs import RestoredLeads
 
@@ -41,7 +41,7 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     """
     config = load_config(run / CONFIG)
     require_same(config, run)
-    require_finished(run)
+    require_finished(run, config.schedule)
     if config.network in PRE_TRAINING:
         raise TrainingError(
             f"{run}: {config.network} pre-training gives no verdicts to measure; finetune with "

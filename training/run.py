@@ -18,7 +18,7 @@ from training.data import RATE
 from training.datasets.cache import MANIFEST, Cache
 from training.datasets.splits import labelled
 from training.errors import TrainingError
-from training.fit import BEST, CHECKPOINT, Task, fit, trained_steps
+from training.fit import BEST, CHECKPOINT, Task, fit, require_finished
 from training.networks import start_from
 from training.pool import Pool, check_alike
 from training.stages.classifier import Classifier
@@ -60,7 +60,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         if before.resolve() == run.resolve():
             raise TrainingError(f"{run}: rests on itself; name another folder")
         check_windows(config, before)
-        require_finished(before)
+        require_finished(before, load_config(before / CONFIG).schedule)
     _check_kinds(config)
     with _alone(run):
         if held := [name for name in (CHECKPOINT, BEST) if (run / name).exists()]:
@@ -100,21 +100,6 @@ def _check_kinds(config: RunConfig) -> None:
     for before, key, kind in wanted:
         if (found := load_config(before / CONFIG).network) != kind:
             raise TrainingError(f"{key}: {before} is the run of a {found}; expected a {kind}'s")
-
-
-def require_finished(run: Path) -> None:
-    """Refuse a run that was stopped before its end.
-
-    Raises:
-        TrainingError: if it was, or if its checkpoint cannot be read.
-    """
-    schedule = load_config(run / CONFIG).schedule
-    step, best_step = trained_steps(run)
-    if step < schedule.steps and (step - best_step) // schedule.validate_every < schedule.patience:
-        raise TrainingError(
-            f"{run}: stopped at step {step} of {schedule.steps}; train it to its end first, by the "
-            "command that began it"
-        )
 
 
 @contextmanager
