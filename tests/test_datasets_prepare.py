@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def one(signal_: np.ndarray, rate: float = 100.0, leads: tuple[str, ...] = ("I",
     return Record("a", "p", signal_, rate, leads)
 
 
-def refusal(source: Made, path: Path, **options: float) -> str:
+def refusal(source: Made, path: Path, **options: Any) -> str:
     with pytest.raises(TrainingError) as caught:
         prepare(source, path, **options)
     text = str(caught.value)
@@ -455,6 +456,77 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "d" / "signals.f16").write_text("somebody's")
     assert "expected a new folder" in refusal(many(2), tmp_path / "d")
     assert (tmp_path / "d" / "signals.f16").read_text() == "somebody's"
+
+
+# --- where it came from --------------------------------------------------------------------------
+
+
+def a_folder(path: Path) -> Path:
+    (path / "deep").mkdir(parents=True)
+    (path / "deep" / "r1.hea").write_text("r1 1 100 1000\n")
+    (path / "labels.csv").write_text("record,AF\n")
+    return path
+
+
+def test_a_data_set_that_has_changed_is_not_taken_for_prepared(tmp_path: Path) -> None:
+    origin = a_folder(tmp_path / "o")
+    for when in ("finished", "on the way"):
+        folder = tmp_path / when
+        prepare(many(9), folder, origin=origin)
+        if when == "on the way":
+            (folder / "cache.yaml").rename(folder / "unfinished.yaml")
+        before = contents(folder)
+        (origin / "labels.csv").write_text("record,PVC\n")  # of the same length as before
+        assert re.search(r"o: has changed since .* remove that folder", refusal_of(origin, folder))
+        assert contents(folder) == before
+
+
+def refusal_of(origin: Path, folder: Path) -> str:
+    return refusal(many(9), folder, origin=origin)
+
+
+@pytest.mark.parametrize("change", ["label", "new", "gone", "linked"])
+def test_any_file_of_the_data_set_counts(tmp_path: Path, change: str) -> None:
+    origin = a_folder(tmp_path / "o")
+    elsewhere = a_folder(tmp_path / "elsewhere")
+    (origin / "link").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(origin)
+    prepare(many(9), tmp_path / "c", origin=origin)
+    prepare(many(9), tmp_path / "c", origin=origin)
+    (origin / "notes.txt").write_text("no reader looks at it")
+    (origin / ".labels.csv").write_text("nor at this")
+    prepare(many(9), tmp_path / "c", origin=origin)
+    if change == "label":
+        (origin / "deep" / "r1.hea").write_text("r1 1 100 1000\n#Dx: 1\n")
+    elif change == "new":
+        (origin / "deep" / "R2.DAT").write_bytes(b"")
+    elif change == "gone":
+        (origin / "deep" / "r1.hea").unlink()
+    else:
+        (elsewhere / "deep" / "r1.hea").write_text("r2 1 100 1000\n")
+    assert "has changed since" in refusal_of(origin, tmp_path / "c")
+
+
+def test_a_folder_that_does_not_say_what_it_came_of_is_taken_at_its_word(tmp_path: Path) -> None:
+    origin = a_folder(tmp_path / "o")
+    prepare(many(9), tmp_path / "c")
+    prepare(many(9), tmp_path / "c", origin=origin)
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = a_folder(tmp_path / "o")
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert re.search("deep: Permission denied; expected", refusal_of(origin, tmp_path / "c"))
+    assert not (tmp_path / "c").exists()
 
 
 # --- opening -------------------------------------------------------------------------------------

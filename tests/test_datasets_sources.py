@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from dataset_samples import ecg_like, write_shard, write_wfdb
 
 from ingest.formats.annotations import Annotations, read_annotations
@@ -147,6 +148,7 @@ def test_records500_come_first(tmp_path: Path) -> None:
     [
         ("{'NORM': 100.0}", "NORM", r"ptbxl_database\.csv: ecg_id 2: scp_codes 'NORM'"),
         ("17.0,\"{'NORM': 100.0}\",MID,3", "17.0,\"{'NORM': 100.0}\",MID,x", r"ecg_id 2: fold 'x'"),
+        ("\n3,", "\n2,", r"ptbxl_database\.csv: ecg_id '2' stands there twice"),
         ("strat_fold", "fold", r"ptbxl_database\.csv: no column 'strat_fold'"),
         (",records500/2_hr", "", r"ptbxl_database\.csv: line 3: expected 7 cells"),
     ],
@@ -230,6 +232,19 @@ def test_packed_challenge_2017(tmp_path: Path) -> None:
     assert (first.positive, first.known) == cinc_labels("N")
     # By the hash of their names A00001 trains and A00003 tests.
     assert (first.fold, second.fold) == (0, 2)
+
+
+def test_a_record_whose_shard_is_not_there_is_missed(tmp_path: Path) -> None:
+    packed_ptb_xl(tmp_path / "p")
+    (tmp_path / "p" / "fold2.npz").unlink()
+    source = PackedPtbXl(tmp_path / "p")
+    assert source.ids() == ("4", "5", "6", "7")
+    assert [why_not(source, i) for i in "67"] == ["missing", "missing"]
+    write_shard(tmp_path / "part0.npz", {"A00001": np.zeros((1, 9))}, ("I",), 300.0, 1)
+    (tmp_path / "labels.csv").write_text("record,label\nA00001,N\nA00003,~\n")
+    challenge_2017 = PackedCinc2017(tmp_path)
+    assert challenge_2017.ids() == ("A00001", "A00003")
+    assert why_not(challenge_2017, "A00003") == "missing"
 
 
 def test_packed_lead_one(tmp_path: Path) -> None:
@@ -449,6 +464,16 @@ def test_raw_challenge_2017(tmp_path: Path) -> None:
     assert why_not(source, "A00010") == "no label"
 
 
+def test_a_record_in_two_folders_is_read_once_and_told(tmp_path: Path) -> None:
+    folder = cinc(tmp_path / "training", REFERENCE="A00001,N\nA00003,A\nA00010,O\n")
+    write_wfdb(folder / "validation" / "A00003", ("ECG",), ecg_like(1, 3000) / 1000, 300)
+    with structlog.testing.capture_logs() as logs:
+        source = Cinc2017(folder)
+    assert source.ids() == ("A00001", "A00003", "A00010")
+    assert [(line["record"], line["log_level"]) for line in logs] == [("A00003", "warning")]
+    assert logs[0]["left_out"].endswith("validation/A00003.hea")
+
+
 def test_the_reference_that_was_scored_comes_first(tmp_path: Path) -> None:
     folder = cinc(tmp_path, REFERENCE="A00001,N\n", REFERENCE_v3="A00001,~\n")
     assert Cinc2017(folder).read("A00001").positive == {"CINC_~"}
@@ -465,6 +490,8 @@ def test_labels_csv_serves_as_reference(tmp_path: Path) -> None:
     [
         ({}, "no reference"),
         ({"REFERENCE": "A00001,X\n"}, r"REFERENCE\.csv: A00001 is 'X'; expected N, A, O or ~"),
+        ({"REFERENCE": "A00001,N\nA00001,A\n"}, r"REFERENCE\.csv: record 'A00001' stands"),
+        ({"labels": "record,label\nA00003,N\nA00003,N\n"}, r"record 'A00003' stands there twice"),
         ({"REFERENCE": "A00001\n"}, r"REFERENCE\.csv: row 1: expected 2 cells, found 1"),
         ({"labels": "name,label\n"}, r"labels\.csv: no column 'record'"),
     ],
@@ -520,7 +547,15 @@ def test_annotations_worked_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [words(1 << 10 | 5, 59 << 10, 1), words(1 << 10 | 5, 63 << 10 | 9) + b"(N", words(64512)]
+    "raw",
+    [
+        words(1 << 10 | 5, 59 << 10, 1),
+        words(1 << 10 | 5, 63 << 10 | 9) + b"(N",
+        words(64512),
+        words(1 << 10 | 5, 5 << 10 | 9),  # between two: what follows would be read as no PVC
+        words(1 << 10 | 5, 63 << 10 | 3) + b"(N\0",
+        b"",
+    ],
 )
 def test_annotations_that_break_off_are_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "a.atr").write_bytes(raw)
@@ -631,6 +666,31 @@ def test_mit_bih_pieces_and_patients(tmp_path: Path) -> None:
     assert [source.read(i).patient for i in ("200/0", "201/0", "202/0")] == ["200", "201", "201"]
     (tmp_path / "201.dat").write_bytes(b"")
     assert why_not(source, "201/1") == "unreadable"
+    (tmp_path / "202.atr").write_bytes((tmp_path / "202.atr").read_bytes()[:-2])
+    assert why_not(MitBih(tmp_path), "202/1") == "unreadable", (
+        "cut off: its beats would read as none"
+    )
+
+
+def test_no_mit_bih_record_is_lost_for_its_length(tmp_path: Path) -> None:
+    for name, n in (("100", 7400), ("101", 2000), ("102", 7400), ("103", 1000)):
+        write_wfdb(tmp_path / name, ("MLII",), ecg_like(1, n) / 1000, 360)
+        (tmp_path / f"{name}.atr").write_bytes(words(1 << 10 | 5, 0))
+    for name in ("100", "102"):  # a header need not tell how many samples there are
+        header = tmp_path / f"{name}.hea"
+        header.write_text(header.read_text().replace("1 360 7400", "1 360"))
+    (tmp_path / "102.dat").write_bytes(b"")
+    source = MitBih(tmp_path)
+    assert source.ids() == ("100/0", "100/1", "101/0", "102/0", "103/0")
+    assert source.read("100/1").signal.shape == (1, 3600)
+    assert source.read("101/0").signal.shape == (1, 2000)
+    assert why_not(source, "102/0") == "unreadable"
+    report = prepare(source, tmp_path / "c")
+    assert (report.read, report.written) == (5, 3)
+    assert [(record, reason) for record, reason, _ in report.skipped] == [
+        ("102/0", "unreadable"),
+        ("103/0", "short"),
+    ]
 
 
 @pytest.mark.data
@@ -704,6 +764,8 @@ def test_the_table_may_have_another_name(tmp_path: Path) -> None:
         ("record,AF\nin/a,yes\n", r"record in/a, column 'AF': 'yes'; expected 1, 0 or nothing"),
         ("record,AF,AFIB\nin/a,1,1\n", "two of them are the same class"),
         ("record,AF\nin/a,1\nin/a,0\n", "record 'in/a' stands there twice"),
+        ("record,AF\nin/a,1\n./in/a,0\n", "'in/a' and './in/a' are one recording"),
+        ("record,AF\nin/a,1\nin/a.hea,0\n", "'in/a' and 'in/a.hea' are one recording"),
         ("name,AF\nin/a,1\n", "no column 'record'; it has name, AF"),
         ("record,AF\nin/a\n", "line 2: expected 2 cells"),
         ("record,fold,AF\nin/a,x,1\n", "record in/a: fold 'x'"),

@@ -122,7 +122,11 @@ def _prepare(parsed: argparse.Namespace) -> None:
 
     kind = parsed.kind or guess_kind(parsed.source)
     report = prepare(
-        open_source(kind, parsed.source), parsed.out, rate=parsed.rate, length=parsed.length
+        open_source(kind, parsed.source),
+        parsed.out,
+        origin=parsed.source,
+        rate=parsed.rate,
+        length=parsed.length,
     )
     sys.stdout.write(str(report))
 

@@ -38,7 +38,7 @@ def read_annotations(path: Path) -> Annotations:
     """Read a file of annotations.
 
     Raises:
-        RecordingError: it cannot be read or breaks off in the middle of an annotation.
+        RecordingError: it cannot be read, or breaks off (in an annotation or between two).
     """
     try:
         raw = path.read_bytes()
@@ -66,6 +66,8 @@ def read_annotations(path: Path) -> Annotations:
             samples.append(now)
             symbols.append(_SYMBOLS.get(code, str(code)))
             texts.append("")
+    if at >= len(words):
+        raise RecordingError(f"{path}: breaks off: no word of zeros, which marks the end")
     return Annotations(np.array(samples, dtype=np.int64), tuple(symbols), tuple(texts))
 
 

@@ -7,7 +7,8 @@ A folder with
 - ``present.u8``: uint8 [windows, leads], 1 where the lead has a signal in the window;
 - ``labels.u8``: uint8 [records, columns]: bit 0 the label, bit 1 whether it is known;
 - ``records.jsonl``: a line for each record of the source, the skipped ones too, in its order;
-- ``report.txt`` and ``skipped.csv``: for people.
+- ``report.txt`` and ``skipped.csv``: for people;
+- ``source.sha256``: what the files it came of looked like (``origin``).
 """
 
 import hashlib

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from ingest.recordings import RecordingError, read_recording
 from training.datasets.labels import CINC_CLASSES, CINC_COLUMNS, cinc_labels
 from training.datasets.record import Record, Skip, samples, unreadable
 from training.datasets.splits import hashed_fold
-from training.datasets.tables import read_rows, read_table
+from training.datasets.tables import by_key, read_rows, read_table
 from training.errors import TrainingError
 
 NAME = "Challenge 2017"
@@ -18,6 +19,8 @@ LICENCE = "PhysioNet/CinC Challenge 2017 (Clifford et al. 2017, PhysioNet), ODC-
 
 # The third version is the one the Challenge was scored by.
 REFERENCES = ("REFERENCE-v3.csv", "REFERENCE.csv", "labels.csv")
+
+_log = structlog.get_logger()
 
 
 class Cinc2017:
@@ -34,7 +37,11 @@ class Cinc2017:
     columns = CINC_COLUMNS
 
     def __init__(self, folder: Path) -> None:
-        self._paths = {path.stem: path for path in sorted(folder.rglob("A*.hea"))}
+        self._paths: dict[str, Path] = {}
+        for path in sorted(folder.rglob("A*.hea")):
+            # PhysioNet's validation/ holds records of training/ once more.
+            if self._paths.setdefault(path.stem, path) != path:
+                _log.warning("record there twice, read once", record=path.stem, left_out=str(path))
         if not self._paths:
             raise TrainingError(f"{folder}: no A*.hea; expected records of Challenge 2017")
         found = (folder / name for name in REFERENCES if (folder / name).is_file())
@@ -65,12 +72,13 @@ def references(table: Path) -> dict[str, str]:
     """Label N, A, O or ~ of each record.
 
     Raises:
-        TrainingError: the table cannot be read or holds another label.
+        TrainingError: the table cannot be read, or holds another label or a record twice.
     """
     if table.name == "labels.csv":
-        labels = {row["record"]: row["label"] for row in read_table(table, "record", "label")}
+        rows = read_table(table, "record", "label")
     else:
-        labels = dict(read_rows(table, 2))
+        rows = [{"record": record, "label": label} for record, label in read_rows(table, 2)]
+    labels = {record: row["label"] for record, row in by_key(table, rows, "record").items()}
     for record, label in labels.items():
         if label not in CINC_CLASSES:
             raise TrainingError(f"{table}: {record} is {label!r}; expected N, A, O or ~")

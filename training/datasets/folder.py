@@ -9,6 +9,7 @@ The table is ``labels.csv`` in the folder, or any other ``.csv`` that is named i
   that the record is unlabelled. Columns other than these are then left alone.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from ingest.recordings import RecordingError, read_recording
 from models.vocabulary import ALL, UnknownDiagnosis, lookup
 from training.datasets.ptbxl import fold_number
 from training.datasets.record import Record, Skip, lead_name, samples, stored_order, unreadable
-from training.datasets.tables import read_table
+from training.datasets.tables import by_key, read_table
 from training.errors import TrainingError
 
 TABLE = "labels.csv"
@@ -39,11 +40,8 @@ class Folder:
         rows = read_table(self._table, "record")
         if not rows:
             raise TrainingError(f"{self._table}: no rows; expected one a record")
-        self._rows: dict[str, dict[str, str]] = {}
-        for row in rows:
-            if row["record"] in self._rows:
-                raise TrainingError(f"{self._table}: record {row['record']!r} stands there twice")
-            self._rows[row["record"]] = row
+        self._rows = by_key(self._table, rows, "record")
+        self._check_apart()
         self.name = self._folder.resolve().name
         self.licence = f"{self.name}: not stated"
         self._listed = bool(rows) and "labels" in rows[0]
@@ -82,6 +80,18 @@ class Folder:
             known=known,
             fold=self._fold(record),
         )
+
+    def _check_apart(self) -> None:
+        """Two spellings of one path would count as two people, one of them perhaps to test."""
+        held: dict[str, str] = {}
+        for record in self._rows:
+            if (path := self._path(record)) is None:
+                continue  # reported when its turn comes
+            first = held.setdefault(os.path.realpath(path), record)
+            if first != record:
+                raise TrainingError(
+                    f"{self._table}: records {first!r} and {record!r} are one recording"
+                )
 
     def _fold(self, record: str) -> int | None:
         fold = self._rows[record].get("fold")

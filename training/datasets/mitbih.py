@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.formats.annotations import Annotations, read_annotations
-from ingest.formats.wfdb_header import read_header
+from ingest.formats.wfdb_header import Header, read_header
 from ingest.recordings import RecordingError, read_recording
 from models.vocabulary import ALL
 from training.datasets.record import Record, lead_name, samples, stored_order, unreadable
@@ -82,7 +82,8 @@ class _Whole:
 class MitBih:
     """Pieces of 10 s; that of ``100/17`` begins 170 s into record 100.
 
-    What is left at the end of a record, shorter than a piece, is not offered.
+    What is left at the end of a record, shorter than a piece, is not offered; a record shorter
+    than that is a piece itself.
     """
 
     name = "MIT-BIH Arrhythmia"
@@ -100,8 +101,9 @@ class MitBih:
                 raise TrainingError(
                     f"{path.with_suffix('.hea')}: cannot be read ({error})"
                 ) from None
-            pieces = int((header.n_samples or 0) / header.rate / PIECE_S)
-            self._ids += [f"{path.stem}/{piece}" for piece in range(pieces)]
+            pieces = int(_length(path, header) / header.rate / PIECE_S)
+            # One that is too short or cannot be read is reported when its turn comes.
+            self._ids += [f"{path.stem}/{piece}" for piece in range(max(1, pieces))]
             leads |= {name for s in header.signals if (name := lead_name(s.name)) is not None}
         if not self._ids:
             raise TrainingError(f"{folder}: no .atr with its .hea; expected MIT-BIH records")
@@ -144,6 +146,17 @@ class MitBih:
             raise unreadable(error) from None
         signal, leads = samples(recording)
         return _Whole(name, signal, recording.rate, leads, annotations)
+
+
+def _length(path: Path, header: Header) -> int:
+    """Samples of a record; a header need not tell. 0 if it cannot be read."""
+    if header.n_samples is not None:
+        return header.n_samples
+    try:
+        recording = read_recording(path.with_suffix(".hea"))
+    except RecordingError:
+        return 0
+    return round(recording.duration_s * recording.rate)
 
 
 def annotated(

@@ -1,6 +1,6 @@
 """Packed shards: PTB-XL at 100 Hz, Challenge 2017 and the Lead-I database, each in .npz files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from models.vocabulary import UnknownDiagnosis, by_scp
 from training.datasets import cinc2017, ptbxl
 from training.datasets.labels import CINC_COLUMNS, DIAGNOSTIC_COLUMNS, scp_labels
 from training.datasets.record import Record, Skip
-from training.datasets.tables import read_table
+from training.datasets.tables import by_key, read_table
 from training.errors import TrainingError
 from training.shards import PackedRecord, read_shard, shard_ids, twelve_leads
 
@@ -35,11 +35,19 @@ class _Shards:
         self._path: Path | None = None
         self._held: dict[str, PackedRecord] = {}
 
-    def ids(self) -> Sequence[str]:
-        return tuple(self._of)
+    def ids(self, labelled: Iterable[str] = ()) -> Sequence[str]:
+        """Records in stored order, then those that have a label and are in no shard."""
+        return (*self._of, *(record for record in labelled if record not in self._of))
 
     def read(self, record: str) -> PackedRecord:
-        path = self._of[record]
+        """One record.
+
+        Raises:
+            Skip: no shard holds it.
+        """
+        path = self._of.get(record)
+        if path is None:
+            raise Skip("missing", "in labels.csv, but in no shard")
         if path != self._path:
             self._held = {r.id: r for r in read_shard(path)}
             self._path = path
@@ -59,7 +67,7 @@ class PackedPtbXl:
     def __init__(self, folder: Path) -> None:
         self._shards = _Shards(folder, "fold*.npz")
         self._table = folder / "labels.csv"
-        self._rows = {row["ecg_id"]: row for row in read_table(self._table, "ecg_id", "strat_fold")}
+        self._rows = by_key(self._table, read_table(self._table, "ecg_id", "strat_fold"), "ecg_id")
         header = next(iter(self._rows.values()), {})
         self._codes = [c for c in header if c not in _NOT_CODES and not c.startswith("SUPER_")]
         try:
@@ -70,13 +78,13 @@ class PackedPtbXl:
 
     def ids(self) -> Sequence[str]:
         """Every ``ecg_id``, fold by fold."""
-        return self._shards.ids()
+        return self._shards.ids(self._rows)
 
     def read(self, record: str) -> Record:
         """One record with all twelve leads.
 
         Raises:
-            Skip: ``labels.csv`` does not have it.
+            Skip: ``labels.csv`` does not have it, or no shard.
         """
         row = self._rows.get(record)
         if row is None:
@@ -114,13 +122,13 @@ class PackedCinc2017:
 
     def ids(self) -> Sequence[str]:
         """Every record, shard by shard."""
-        return self._shards.ids()
+        return self._shards.ids(self._reference)
 
     def read(self, record: str) -> Record:
         """One record of lead I.
 
         Raises:
-            Skip: ``labels.csv`` does not have it.
+            Skip: ``labels.csv`` does not have it, or no shard.
         """
         packed = self._shards.read(record)
         return cinc2017.cinc_record(

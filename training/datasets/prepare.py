@@ -23,6 +23,7 @@ from rich.progress import (
 from models.conditioning import condition
 from training.datasets.cache import FORMAT, LABELS, MANIFEST, RECORDS, Cache, read_entries
 from training.datasets.labels import with_equivalents
+from training.datasets.origin import STATE, require_unchanged, state_of
 from training.datasets.record import Record, Skip, Source
 from training.datasets.report import Report, summarize
 from training.datasets.splits import hashed_fold
@@ -41,7 +42,13 @@ _log = structlog.get_logger()
 
 
 def prepare(
-    source: Source, path: Path, *, rate: float = 100.0, length: int = 1000, hop: float = HOP_S
+    source: Source,
+    path: Path,
+    *,
+    origin: Path | None = None,
+    rate: float = 100.0,
+    length: int = 1000,
+    hop: float = HOP_S,
 ) -> Report:
     """Read every record of ``source``, condition it and write it to the folder ``path``.
 
@@ -54,6 +61,7 @@ def prepare(
     Args:
         source: the data set.
         path: the folder to write.
+        origin: where the data set lies, to notice when it changes.
         rate: samples per second of the result, in Hz.
         length: samples of a window.
         hop: seconds from one window to the next.
@@ -62,8 +70,8 @@ def prepare(
         What was read, written and skipped; it is also kept as ``report.txt`` and ``skipped.csv``.
 
     Raises:
-        TrainingError: the folder holds something else, the disk is full, or not one record could
-            be used.
+        TrainingError: the folder holds something else or came of other files, the disk is full, or
+            not one record could be used.
     """
     if not (0 < rate <= _FASTEST and 2 <= length <= _LONGEST and hop >= _SHORTEST_HOP_S):
         raise TrainingError(
@@ -84,6 +92,9 @@ def prepare(
         "source_records": len(ids),
         "source_ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
     }
+    state = None if origin is None else state_of(origin)
+    if origin is not None and state is not None:
+        require_unchanged(origin, path, state)
     if (path / MANIFEST).is_file():
         check_settings(path, settings_of(path) or {}, settings)
         Cache(path)
@@ -91,6 +102,8 @@ def prepare(
         return _report(path, source)
     writer = CacheWriter(path, settings)
     try:
+        if state is not None:
+            writer.text(STATE, state + "\n")
         with _progress(source.name, len(ids), writer.done) as advance:
             for record in ids[writer.done :]:
                 _enter(writer, source, record, (rate, length, hop))

@@ -9,7 +9,7 @@ from models.diagnoses import TABLE
 from models.leads import LEADS
 from training.datasets.labels import DIAGNOSTIC_COLUMNS, scp_labels
 from training.datasets.record import Record, samples, unreadable
-from training.datasets.tables import read_table
+from training.datasets.tables import by_key, read_table
 from training.errors import TrainingError
 
 NAME = "PTB-XL"
@@ -41,7 +41,7 @@ class PtbXl:
         self._database = folder / DATABASE
         fields = ("patient_id", "scp_codes", "heart_axis", "strat_fold", "filename_lr")
         rows = read_table(self._database, "ecg_id", *fields, "filename_hr")
-        self._rows = {row["ecg_id"]: row for row in rows}
+        self._rows = by_key(self._database, rows, "ecg_id")
         if (folder / "records500").is_dir():
             self._file = "filename_hr"
         elif (folder / "records100").is_dir():

@@ -1,6 +1,7 @@
 """Reads the CSV tables that come with data sets."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 from training.errors import TrainingError
@@ -39,6 +40,20 @@ def read_table(path: Path, *needed: str) -> list[dict[str, str]]:
         raise TrainingError(f"{path}: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(f"{path}: not a CSV table ({error})") from None
+
+
+def by_key(path: Path, rows: Iterable[dict[str, str]], key: str) -> dict[str, dict[str, str]]:
+    """Rows of the table ``path`` by one of its columns.
+
+    Raises:
+        TrainingError: two rows have the same key, so that one of them would be lost.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row[key] in found:
+            raise TrainingError(f"{path}: {key} {row[key]!r} stands there twice")
+        found[row[key]] = row
+    return found
 
 
 def read_rows(path: Path, cells: int) -> list[list[str]]:
