@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from dataset_samples import write_shard  # noqa: E402
 from toy_runs import CLASSES, Toy, restoring, taught, train_yaml, write_yaml  # noqa: E402
 
 from models.bundle import DEFAULT, AlarmRule, find_bundle  # noqa: E402
@@ -45,6 +46,8 @@ def test_an_export_leaves_the_bundle_as_it_is_until_there_is_a_new_one(
     def broken(*_: object) -> dict[str, object]:
         raise FileNotFoundError(2, "No such file", "shard")
 
+    (bundles / ".new-mine" / "mine").mkdir(parents=True)  # of an export that was killed
+    (bundles / ".new-mine" / "mine" / "model.onnx").write_bytes(b"half")
     monkeypatch.setattr(module, "metrics", broken)
     with pytest.raises(TrainingError, match=r"mine: cannot be written .*shard"):
         release(tmp_path / "run", "mine", "9", tmp_path)
@@ -256,6 +259,47 @@ def test_the_records_a_bundle_is_measured_on(data: Path) -> None:
     assert fold.labels[:, 0].sum() == 151
     test = load_cinc2017(data, "test")
     assert all(hashed_split(name) == "test" for name in test.ids)
+
+
+def test_a_bundle_is_not_measured_on_a_part_of_the_records(tmp_path: Path) -> None:
+    one, two = (next(n for n in ("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9")
+                     if hashed_split(n) == split) for split in ("test", "train"))  # fmt: skip
+    signal = np.zeros((1, 3000), np.int16)
+    folder = tmp_path / "cinc2017"
+    folder.mkdir()
+    write_shard(folder / "part0.npz", {one: signal, two: signal}, ("I",), 300.0, 1)
+    (folder / "labels.csv").write_text(f"record,label\n{one},N\n{two},A\n")
+    assert load_cinc2017(tmp_path, "test").ids == (one,)
+    more = next(n for n in (f"B{i}" for i in range(99)) if hashed_split(n) == "test")
+    (folder / "labels.csv").write_text(f"record,label\n{one},N\n{two},A\n{more},A\n")
+    assert load_cinc2017(tmp_path, "train").ids == (two,)
+    with pytest.raises(TrainingError, match=f"such as {more}, are in no shard"):
+        load_cinc2017(tmp_path, "test")
+    (folder / "labels.csv").write_text(f"record,label\n{two},A\n")
+    with pytest.raises(TrainingError, match=f"labels.csv: no row for record {one}; expected"):
+        load_cinc2017(tmp_path, "test")
+    eight = np.zeros((8, 1000), np.int16)
+    fold = tmp_path / "ptbxl100"
+    fold.mkdir()
+    leads = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+    write_shard(fold / "fold9.npz", {"1": eight}, leads, 100.0, 1)
+    (fold / "labels.csv").write_text("ecg_id,strat_fold,AFIB\n1,9,1\n2,8,0\n")
+    assert load_ptbxl(tmp_path, [9], ("AF",)).labels.tolist() == [[1]]
+    (fold / "labels.csv").write_text("ecg_id,strat_fold,AFIB\n1,9,1\n2,9,0\n")
+    with pytest.raises(TrainingError, match="such as 2, are in no shard"):
+        load_ptbxl(tmp_path, [9], ("AF",))
+
+
+def test_quiet_hours_are_of_records_that_are_there(tmp_path: Path) -> None:
+    from training.quiet_hours import quiet_hours
+
+    runtime = Runtime(find_bundle(DEFAULT))
+    (tmp_path / "samples" / "mitdb").mkdir(parents=True)
+    with pytest.raises(TrainingError, match="mitdb: no record; expected those of MIT-BIH"):
+        quiet_hours(runtime, tmp_path)
+    (tmp_path / "samples" / "mitdb" / "100.hea").write_text("100 2 360 650000\nnot a signal\n")
+    with pytest.raises(TrainingError, match=r"100\.hea"):
+        quiet_hours(runtime, tmp_path)
 
 
 def test_quiet_hours_count_an_alarm_that_never_ends_once_a_heart(

@@ -1,6 +1,6 @@
 """The packed recordings a finished bundle is measured on, raw or conditioned as the daemon does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from models import vocabulary
 from models.conditioning import condition
 from training.datasets.cinc2017 import references
 from training.datasets.splits import hashed_split
-from training.datasets.tables import read_table
+from training.datasets.tables import by_key, read_table
 from training.errors import TrainingError
 from training.shards import read_shard, twelve_leads
 
@@ -56,10 +56,10 @@ def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbX
     """Read folds of ``ptbxl100`` with labels for ``classes``.
 
     Raises:
-        TrainingError: if a file is missing or damaged, or a record has no label.
+        TrainingError: if a file is missing or damaged, a record has no label, or a label no record.
     """
     table = data / "ptbxl100" / "labels.csv"
-    rows = {row["ecg_id"]: row for row in read_table(table, "ecg_id")}
+    rows = by_key(table, read_table(table, "ecg_id", "strat_fold"), "ecg_id")
     known = next(iter(rows.values()), {})
     columns = [[code for code in vocabulary.lookup(c).scp if code in known] for c in classes]
     ids: list[str] = []
@@ -71,7 +71,8 @@ def load_ptbxl(data: Path, folds: Sequence[int], classes: Sequence[str]) -> PtbX
             leads.append(
                 condition(twelve, record.rate, target_rate=RATE, length=LENGTH).astype(np.float16)
             )
-    _check_labelled(table, ids, rows)
+    wanted = {str(fold) for fold in folds}
+    _check_complete(table, ids, [i for i, row in rows.items() if row["strat_fold"] in wanted])
     labels = [[any(rows[i][code] == "1" for code in codes) for codes in columns] for i in ids]
     return PtbXl(tuple(ids), np.stack(leads), np.array(labels, dtype=np.float32))
 
@@ -90,7 +91,7 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
     """Read a split of Challenge 2017: ``train`` 70 %, ``validation`` 10 %, ``test`` 20 %.
 
     Raises:
-        TrainingError: if a file is missing or damaged, or a record has no label.
+        TrainingError: if a file is missing or damaged, a record has no label, or a label no record.
     """
     table = data / "cinc2017" / "labels.csv"
     reference = references(table)
@@ -102,7 +103,9 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
     ]
     if not records:
         raise TrainingError(f"{table.parent}: no {split} record in part*.npz; expected some")
-    _check_labelled(table, [r.id for r in records], reference)
+    _check_complete(
+        table, [r.id for r in records], [i for i in reference if hashed_split(i) == split]
+    )
     return Cinc2017(
         tuple(r.id for r in records),
         tuple(r.signal[0].astype(np.float32) for r in records),
@@ -111,6 +114,12 @@ def load_cinc2017(data: Path, split: str) -> Cinc2017:
     )
 
 
-def _check_labelled(table: Path, ids: Sequence[str], rows: Mapping[str, object]) -> None:
-    if missing := [i for i in ids if i not in rows]:
-        raise TrainingError(f"{table}: no row for record {missing[0]}; expected one of each")
+def _check_complete(table: Path, read: Sequence[str], labelled: Sequence[str]) -> None:
+    """Figures over a part of the records would pass for those over all."""
+    if missing := set(read).difference(labelled):
+        raise TrainingError(f"{table}: no row for record {min(missing)}; expected one of each")
+    if missing := set(labelled).difference(read):
+        raise TrainingError(
+            f"{table.parent}: {len(missing)} records of {table.name}, such as {min(missing)}, are "
+            "in no shard; expected all of them"
+        )

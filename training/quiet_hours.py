@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.recordings import read_recording
+from ingest.recordings import RecordingError, read_recording
 from models.runtime import Runtime
 from training.datasets.record import samples
 from training.datasets.tables import read_table
+from training.errors import TrainingError
 from training.evaluation.false_alarms import false_alarms
 from training.shards import read_shard
 from training.windows import prepared, probabilities
@@ -36,6 +37,9 @@ def quiet_hours(runtime: Runtime, data: Path) -> dict[str, object]:
     some beat as irregularly. Ten records of each are taken one after another, as they would come
     from one strap. The daemon alarms on good windows only; here all windows count, which errs on
     the side of caution.
+
+    Raises:
+        TrainingError: if a record is missing or damaged.
     """
     result: dict[str, object] = {}
     for name, stretches in (("mitdb", _mitdb(runtime, data)), ("lead1", _lead_one(runtime, data))):
@@ -55,8 +59,14 @@ def quiet_hours(runtime: Runtime, data: Path) -> dict[str, object]:
 
 
 def _mitdb(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
-    for header in sorted((data / "samples" / "mitdb").glob("*.hea")):
-        recording = read_recording(header)
+    headers = sorted((data / "samples" / "mitdb").glob("*.hea"))
+    if not headers:
+        raise TrainingError(f"{data / 'samples' / 'mitdb'}: no record; expected those of MIT-BIH")
+    for header in headers:
+        try:
+            recording = read_recording(header)
+        except RecordingError as error:
+            raise TrainingError(str(error)) from None
         signal = samples(recording)[0][0]
         windows = prepared(signal, recording.rate, runtime)
         yield _Stretch(windows, len(signal) / recording.rate)
@@ -76,4 +86,7 @@ def _lead_one(runtime: Runtime, data: Path) -> Iterator[_Stretch]:
 def _healthy(path: Path) -> set[str]:
     """Subjects without a medical history."""
     rows = read_table(path, _WHO, _HISTORY)
-    return {row[_WHO].strip() for row in rows if row[_HISTORY].strip() == "Healthy"}
+    found = {row[_WHO].strip() for row in rows if row[_HISTORY].strip() == "Healthy"}
+    if not found:
+        raise TrainingError(f"{path}: no subject is 'Healthy' there; expected some")
+    return found

@@ -1,8 +1,10 @@
 """From the run of a student to a shipped bundle: calibration, thresholds, alarm rules, metrics."""
 
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import structlog
@@ -66,9 +68,9 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
     sizes = {"restoration": load_config(config.restoration / CONFIG).size, "student": config.size}
     try:
         # Beside, until all of it is there: what is at the name now may be what a gateway runs.
-        with TemporaryDirectory(prefix=".new-", dir=BUNDLES) as folder:
+        with _beside(BUNDLES / f".new-{name}") as folder:
             made = write_bundle(
-                Path(folder) / name,
+                folder / name,
                 system,
                 classes,
                 thresholds(pool.labels, known, probabilities, 1),
@@ -87,6 +89,17 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
         raise TrainingError(f"{BUNDLES / name}: cannot be written ({error})") from error
     _log.info("bundle written", path=str(BUNDLES / name))
     return Bundle(BUNDLES / name)
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder of its own for what is not finished; a killed export leaves it to the next."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check(run: Path, pool: Pool) -> None:
