@@ -54,6 +54,20 @@ def test_the_report_shows_finished_runs(toy: Path, trained: Path, tmp_path: Path
     assert "liteheart-1" in text
 
 
+def test_a_report_of_one_class_does_without_a_picture_of_many(toy: Path, tmp_path: Path) -> None:
+    for name, more, drawn in (("three", {}, True), ("one", {"classes": ["AF"]}, False)):
+        config = restoring(tmp_path, toy, tmp_path / "restoration")
+        net = write_yaml(tmp_path / "r.yaml", toy, network="restoration")
+        train_yaml(net, tmp_path / "restoration")
+        train_yaml(config, tmp_path / name, **more)
+        evaluate(tmp_path / name)
+        page = tmp_path / f"{name}.md"
+        assert main(["report", str(tmp_path / name), "-o", str(page)]) == 0
+        assert ("t-SNE" in page.read_text()) is drawn
+        assert "Grad-CAM" in page.read_text()
+        assert not list(tmp_path.glob("*.new"))
+
+
 @pytest.mark.parametrize("number", range(1, 11))
 def test_a_table_trains_first_what_it_builds_on(number: int, tmp_path: Path) -> None:
     done: set[Path] = set()

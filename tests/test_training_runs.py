@@ -83,12 +83,32 @@ def test_a_folder_of_another_run_is_not_overwritten(
         train_yaml(config, trained / "teacher")
 
 
+def turn_a_bit(path: Path) -> None:
+    """Of a weight: torch itself would read it as another number."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def change(run: Path, **parts: object) -> None:
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    torch.save({**saved, **parts}, run / "checkpoint.pt")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda run: (run / "checkpoint.pt").write_bytes(b""), "not a checkpoint of this run"),
-        (lambda run: (run / "checkpoint.pt").write_bytes(b"x" * 99), "not a checkpoint of this"),
-        (lambda run: (run / "best.pt").write_bytes(b"PK"), "best.pt: damaged"),
+        (lambda run: (run / "checkpoint.pt").write_bytes(b""), "checkpoint.pt: damaged; remove it"),
+        (lambda run: (run / "checkpoint.pt").write_bytes(b"x" * 99), "pt: damaged; remove it to t"),
+        (lambda run: turn_a_bit(run / "checkpoint.pt"), "checkpoint.pt: damaged; remove it"),
+        (lambda run: torch.save([1], run / "checkpoint.pt"), "not a checkpoint of this run"),
+        (lambda run: shutil.copy(run / "best.pt", run / "checkpoint.pt"), "not a checkpoint of"),
+        (lambda run: change(run, progress="7"), "not a checkpoint of this run; remove it"),
+        (lambda run: change(run, optimizer={}), "not a checkpoint of this run"),
+        (lambda run: change(run, random={}), "not a checkpoint of this run"),
+        (lambda run: (run / "best.pt").write_bytes(b"PK"), "best.pt: damaged; train the run anew"),
+        (lambda run: turn_a_bit(run / "best.pt"), "best.pt: damaged; train the run anew"),
+        (lambda run: (run / "run.yaml").write_text("made: ["), "run.yaml: not YAML"),
         (lambda run: (run / "best.pt").unlink(), "no best.pt"),
     ],
 )
@@ -156,6 +176,24 @@ def test_a_run_does_not_go_on_with_data_that_was_prepared_anew(tmp_path: Path) -
             go_on()
 
 
+def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_anew(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "teacher", tmp_path / "teacher")
+    shutil.copytree(trained / "restoration", tmp_path / "restoration")
+    config = write_yaml(tmp_path / "s.yaml", toy, **taught(tmp_path, "liteheart"))
+    train_yaml(config, tmp_path / "run")
+    train_yaml(config, tmp_path / "run")
+    shutil.move(tmp_path / "teacher" / "best.pt", tmp_path / "best.pt")
+    evaluate(tmp_path / "run")  # nobody needs it for that
+    weights = torch.load(tmp_path / "best.pt", weights_only=True)
+    torch.save({k: v + 1 for k, v in weights.items()}, tmp_path / "teacher" / "best.pt")
+    says = f"run: rests on {tmp_path / 'teacher'}, which was trained anew since"
+    for go_on in (lambda: train_yaml(config, tmp_path / "run"), lambda: evaluate(tmp_path / "run")):
+        with pytest.raises(TrainingError, match=says):
+            go_on()
+
+
 def test_a_disk_that_fills_while_leads_are_restored_ends_in_one_line(
     toy: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +233,40 @@ def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(
     assert "\n" not in str(error.value)
     best = train_yaml(config, tmp_path / "run")
     assert best["step"] in {2, 4}
+
+
+def test_a_start_of_another_kind_is_refused(toy: Path, trained: Path, tmp_path: Path) -> None:
+    small = {"network": "teacher", "start": str(trained / "teacher"), "size": "small"}
+    config = write_yaml(tmp_path / "t.yaml", toy, **small)
+    with pytest.raises(TrainingError, match=r"start: .*teacher: its weights do not fit .* size$"):
+        train_yaml(config, tmp_path / "run")
+    config = write_yaml(
+        tmp_path / "t.yaml", toy, **{**small, "size": "tiny", "start": str(trained / "restoration")}
+    )
+    with pytest.raises(TrainingError, match="its weights do not fit this network"):
+        train_yaml(config, tmp_path / "run")
+
+
+def test_verdicts_on_as_many_other_classes_are_not_taken_up(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    slow = {"steps": 1, "batch": 8, "validate_every": 1, "learning_rate": 1e-9}
+    for classes, same in ((["AF", "PVC", "NSR"], True), (["PVC", "AF", "NSR"], False)):
+        config = write_yaml(
+            tmp_path / "t.yaml",
+            toy,
+            network="teacher",
+            classes=classes,
+            start=str(trained / "teacher"),
+            schedule=slow,
+        )
+        run = tmp_path / classes[0]
+        train_yaml(config, run)
+        old, new = (
+            torch.load(p / "best.pt", weights_only=True)["out.weight"]
+            for p in (trained / "teacher", run)
+        )
+        assert torch.allclose(old, new, atol=1e-6) is same
 
 
 def test_a_full_disk_ends_in_one_line_and_resumes(

@@ -1,5 +1,7 @@
 """What a run is made from: configuration, classes, records; and what is refused at once."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from toy_runs import Toy, Watch, taught, train_yaml, write_yaml
 
 from training.__main__ import main
 from training.classes import resolve
-from training.config import commit, parse_config
+from training.config import commit, load_config, parse_config
 from training.cross_device import cross_device
 from training.datasets.cache import Cache
 from training.datasets.prepare import prepare
@@ -112,6 +114,9 @@ def test_a_list_of_classes_may_name_sets(toy: Path) -> None:
     assert resolve(["PVC", "all"], selection) == ("PVC", "AF", "NSR")
     with pytest.raises(TrainingError, match="no data set of this run has often"):
         resolve(["all", "often"], selection)
+    assert resolve(["AF|WPW"], selection) == ("AF|WPW",)
+    with pytest.raises(TrainingError, match=r"no data set of this run has AF\|TYPO"):
+        resolve(["AF|TYPO"], selection)
     with pytest.raises(TrainingError, match="no set is called 'often'"):
         resolve("often", selection)
 
@@ -170,6 +175,88 @@ def test_wrong_paths_end_in_one_line(
         assert main(command) == 1, command
         said = capsys.readouterr().err
         assert said.count("\n") == 1, said
+
+
+def test_what_says_nothing_is_refused(
+    toy: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = str(trained / "teacher"), str(tmp_path / "other")
+    for command, says in (
+        (["evaluate", run, "--folds", "1"], "--folds: goes with --on alone"),
+        (["evaluate", run, "--data", other], "--data: goes with --bundle alone"),
+        (["evaluate", "--bundle", "x", "--on", other], "--on: goes with folders of runs alone"),
+        (["evaluate", "--bundle", "x", "--teacher", run], "--teacher: goes with folders of runs"),
+        (["evaluate", run, "--on", other, "--teacher", run], "--teacher: says nothing of another"),
+        (["table", "1", "--cache", str(toy), "--seeds", "2", "2"], "--seeds 2 2: one stands there"),
+        (["table", "1", "--cache", other, "-o", "t.pdf"], "t.pdf: expected a path that ends in"),
+        (["report", other, "-o", "t.pdf"], "t.pdf: expected a path that ends in .html or .md"),
+        (["evaluate", str(trained / "restoration"), "--teacher", str(trained / "restoration")],
+         "is the run of a restoration; expected a teacher's"),
+        (["evaluate", str(trained / "restoration"), "--on", str(toy)], "a restoration net; --on"),
+    ):  # fmt: skip
+        assert main(command) == 1, command
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("network: student\nnetwork: teacher\n", "key 'network' is given twice"),
+        ("schedule:\n  steps: 1\n  batch: 2\n  steps: 3\n", "line 2: key 'steps' is given twice"),
+        ("seed: 2020-99-99\n", "not YAML: .*month must be in"),
+        ("[" * 5000, "not YAML: nested too deeply"),
+    ],
+)
+def test_yaml_that_means_nothing_is_one_line(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(TrainingError, match=says) as error:
+        load_config(tmp_path / "r.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_an_anchor_may_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "network: teacher\ndata: [&d {cache: a, train: [1]}, {<<: *d, cache: b}]\n"
+    )
+    first, second = load_config(tmp_path / "r.yaml").data
+    assert (first.train, second.train, second.cache) == ([1], [1], Path("b"))
+
+
+@pytest.mark.parametrize("to", ["/dev/full", "closed"])
+def test_output_that_nobody_can_take_is_one_line(to: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        "distill",
+        "-c",
+        "x",
+        "-r",
+        "x",
+        "--method",
+        "list",
+    ]
+    root = Path(__file__).parents[1]
+    if to == "closed":
+        process = subprocess.Popen(
+            command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        process.stderr.close()
+        assert process.wait() == 1
+        assert said == "output: Broken pipe\n"
+        return
+    with Path(to).open("w") as full:
+        done = subprocess.run(
+            command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "output: No space left on device\n"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ checkpoint.pt and best.pt. The same command again goes on from the last checkpoi
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from training.errors import TrainingError
+from training.yaml_text import parse
 
 _STAGES = {
     "pretrain": ("restoration", "masked", "contrast", "teacher"),
@@ -36,8 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run_command(parsed)
+        sys.stdout.flush()
     except TrainingError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        # Nobody reads the output, its disk is full, or a file is not to be read or written.
+        sys.stderr.write(f"{error.filename or 'output'}: {error.strerror or error}\n")
+        if error.filename is None:  # what is left of the output would fail once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
@@ -165,7 +174,7 @@ def _change(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise TrainingError(f"--set {text}: expected KEY=VALUE")
     try:
-        return key, yaml.safe_load(value)
+        return key, parse(value)
     except yaml.YAMLError as error:
         raise TrainingError(f"--set {text}: the value is not YAML") from error
 
@@ -180,6 +189,11 @@ def _evaluate(parsed: argparse.Namespace) -> None:
 
     if bool(parsed.runs) == bool(parsed.bundle):
         raise TrainingError("evaluate: expected folders of runs, or --bundle with --data")
+    for option, goes_with in _GOES_WITH.items():
+        if getattr(parsed, option) is not None and not getattr(parsed, goes_with):
+            raise TrainingError(f"--{option}: goes with {_SPELT[goes_with]} alone")
+    if parsed.teacher and parsed.on:
+        raise TrainingError("--teacher: says nothing of another data set; leave out --on")
     if parsed.bundle:
         _packed(parsed.data)
         try:
@@ -193,6 +207,11 @@ def _evaluate(parsed: argparse.Namespace) -> None:
     else:
         said = {str(run): evaluate(run, parsed.teacher)["figures"] for run in parsed.runs}
     sys.stdout.write(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+
+
+# An option that says nothing would else be left out without a word.
+_GOES_WITH = {"data": "bundle", "on": "runs", "teacher": "runs", "folds": "on"}
+_SPELT = {"bundle": "--bundle", "runs": "folders of runs", "on": "--on"}
 
 
 def _export(parsed: argparse.Namespace) -> None:
@@ -212,10 +231,13 @@ def _report(parsed: argparse.Namespace) -> None:
 def _table(parsed: argparse.Namespace) -> None:
     from training.cross_device import scores_name
     from training.datasets.cache import Cache
-    from training.report.comparison import comparison, write
+    from training.report.comparison import check_suffix, comparison, write
     from training.results import SCORES
     from training.tables import run_table
 
+    if len(set(parsed.seeds)) < len(parsed.seeds):
+        raise TrainingError(f"--seeds {' '.join(map(str, parsed.seeds))}: one stands there twice")
+    check_suffix(parsed.out)
     other = Cache(parsed.other) if parsed.other else None
     done = run_table(parsed.number, parsed.runs, parsed.cache, parsed.seeds, other)
     name = scores_name(other) if other else SCORES

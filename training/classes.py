@@ -65,7 +65,13 @@ def resolve(
                 "a list of label columns"
             )
         named += [c for c in columns or [name] if c not in named]
-    missing = [c for c in named if not any(part in positives for part in c.split("|"))]
+    # Of A|B, either may be a finding that no data set here has, but not a word nobody knows.
+    missing = [
+        c
+        for c in named
+        if not any(part in positives for part in c.split("|"))
+        or not all(part in positives or part in _FINDINGS for part in c.split("|"))
+    ]
     if missing or not named:
         raise TrainingError(
             f"classes: no data set of this run has {', '.join(missing) or 'any'}; "

@@ -15,6 +15,7 @@ from models.leads import LEADS
 from models.restoration import WIDTHS
 from training.errors import TrainingError
 from training.files import write_text
+from training.yaml_text import parse
 
 CONFIG = "run.yaml"
 ANY = "any"
@@ -143,7 +144,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
         TrainingError: if the file cannot be read or says what no run can be.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror}; expected a run's YAML") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -201,8 +202,11 @@ def read_made(run: Path) -> dict[str, Any]:
     path = run / CONFIG
     if not path.is_file():
         raise TrainingError(f"{run}: no {CONFIG}; expected the folder of a run")
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    made = raw.get("made")
+    try:
+        raw = parse(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    made = raw.get("made") if isinstance(raw, dict) else None
     if not (isinstance(made, dict) and {"classes", "data"} <= made.keys()):
         raise TrainingError(f"{path}: no made.classes and made.data; expected what training wrote")
     return made

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from training.config import CONFIG, load_config, read_made
+from training.config import read_made
 from training.datasets.cache import Cache
 from training.errors import TrainingError
 from training.networks import load_classifier
 from training.pool import Pool, check_alike
 from training.provenance import lineage
-from training.results import Predicted, scored, write_scores
+from training.results import Predicted, measurable, scored, write_scores
 from training.run import select
 from training.stages.classifier import make_inputs, predict_records
 
@@ -28,9 +28,12 @@ def cross_device(run: Path, cache: Cache, folds: list[int] | None) -> dict[str, 
         folds: of it, None for all.
 
     Raises:
-        TrainingError: if the run was trained on this very data set, or they share no class.
+        TrainingError: if the run is not finished or gives no verdicts, was trained on this very
+            data set, or they share no class.
     """
-    config = load_config(run / CONFIG)
+    config = measurable(run)
+    if config.network == "restoration":
+        raise TrainingError(f"{run}: a restoration net; --on measures classifiers")
     if any(Cache(d.cache).fingerprint == cache.fingerprint for d in config.data):
         raise TrainingError(f"{run}: was trained on {cache.path}; expected another data set")
     for before in lineage(run):

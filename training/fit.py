@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from training.files import disk, replacing, write_text
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 HISTORY = "history.jsonl"
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, LookupError)
 _log = structlog.get_logger()
 
 
@@ -129,11 +132,26 @@ def read_weights(run: Path) -> dict[str, Tensor]:
     path = run / BEST
     if not path.is_file():
         raise TrainingError(f"{run}: no {BEST}; expected the folder of a trained run")
-    try:
-        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: damaged; expected weights, train the run anew") from error
+    weights: dict[str, Tensor] = _load(path, "train the run anew", torch.device("cpu"))
     return weights
+
+
+def _load(path: Path, else_do: str, to: torch.device) -> Any:
+    """What ``torch.save`` wrote; torch itself reads on over a bit that was turned.
+
+    Raises:
+        TrainingError: if it cannot be read or is damaged; what to do then is said.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            whole = parts.testzip() is None
+        if whole:
+            return torch.load(path, weights_only=True, map_location=to)
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror or error}") from error
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, *_NO_ZIP) as error:
+        raise TrainingError(f"{path}: damaged; {else_do}") from error
+    raise TrainingError(f"{path}: damaged; {else_do}")
 
 
 def require_finished(run: Path, schedule: Schedule) -> None:
@@ -275,21 +293,21 @@ def _resume(
     cycle: torch.optim.lr_scheduler.LRScheduler,
     progress: _Progress,
 ) -> dict[str, float]:
+    saved = _load(path, "remove it to train from the start", device())
     try:
-        saved = torch.load(path, weights_only=True, map_location=device())
         task.trained.load_state_dict(saved["trained"])
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        optimizer.load_state_dict(saved["optimizer"])
+        cycle.load_state_dict(saved["cycle"])
+        task.restore(saved["task"])
+        progress.resume(*saved["progress"])
+        torch.set_rng_state(saved["random"]["cpu"].cpu())
+        if "cuda" in saved["random"]:
+            torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
+        best: dict[str, float] = saved["best"]
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TrainingError(
-            f"{path}: not a checkpoint of this run; remove the folder to start anew"
+            f"{path}: not a checkpoint of this run; remove it to train from the start"
         ) from error
-    optimizer.load_state_dict(saved["optimizer"])
-    cycle.load_state_dict(saved["cycle"])
-    task.restore(saved["task"])
-    progress.resume(*saved["progress"])
-    torch.set_rng_state(saved["random"]["cpu"].cpu())
-    if "cuda" in saved["random"]:
-        torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
-    best: dict[str, float] = saved["best"]
     _cut_history(path.parent / HISTORY, progress.step)
     return best
 

@@ -1,5 +1,6 @@
 """Builds the networks a run names, and loads what a finished run left."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,8 @@ from training.fit import BEST, device, read_weights
 
 # The weights of a restoration net that read its input.
 _READS = "down.0.layers.0.weight"
+# The layer that gives the verdicts, or the leads.
+_VERDICTS = "out."
 _log = structlog.get_logger()
 
 
@@ -70,20 +73,35 @@ def width_of(net: nn.Module) -> int:
     return width
 
 
-def start_from(net: nn.Module, run: Path) -> None:
-    """Give a network the weights of a finished run, but for layers of another shape.
+def start_from(net: nn.Module, run: Path, classes: Sequence[str]) -> None:
+    """Give a network the weights of a finished run, but for a last layer of other classes.
 
-    The last layer of a network that was trained on other classes is such a layer.
+    The layer that reads the input of a restoration net may be of another shape too: one lead is
+    read there, or any of twelve.
+
+    Args:
+        net: the network.
+        run: whose weights it takes up.
+        classes: what the network tells apart.
 
     Raises:
-        TrainingError: if the run is not trained, or no weight fits.
+        TrainingError: if the run is not trained, or another layer does not fit.
     """
-    saved = read_weights(run)
     own = net.state_dict()
-    fit = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
-    if not fit:
-        raise TrainingError(f"start: {run}: not one weight fits this network; expected its kind")
+    same = list(classes) == read_made(run)["classes"]
+    fit = {
+        name: weight
+        for name, weight in read_weights(run).items()
+        if name in own
+        and own[name].shape == weight.shape
+        and (same or not name.startswith(_VERDICTS))
+    }
     left = sorted(own.keys() - fit.keys())
+    if strange := [name for name in left if not name.startswith((_VERDICTS, _READS))]:
+        raise TrainingError(
+            f"start: {run}: its weights do not fit this network ({len(strange)} of {len(own)}, "
+            f"such as {strange[0]}); expected a run of the same kind and size"
+        )
     _log.info("started from", run=str(run), weights=len(fit), anew=left)
     net.load_state_dict({**own, **fit})
 

@@ -39,14 +39,7 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     Raises:
         TrainingError: if the run is not trained, has seen no label, or names no test folds.
     """
-    config = load_config(run / CONFIG)
-    require_same(config, run)
-    require_finished(run, config.schedule)
-    if config.network in PRE_TRAINING:
-        raise TrainingError(
-            f"{run}: {config.network} pre-training gives no verdicts to measure; finetune with "
-            f"start: {run}"
-        )
+    config = measurable(run)
     if not any(d.test != [] for d in config.data):
         raise TrainingError(f"{run / CONFIG}: data.test: no folds to evaluate on")
     if config.network == "restoration":
@@ -65,6 +58,23 @@ def evaluate(run: Path, teacher: Path | None = None) -> dict[str, Any]:
     result = {"fingerprints": [d["fingerprint"] for d in read_made(run)["data"]], **result}
     write_scores(run / SCORES, result)
     return result
+
+
+def measurable(run: Path) -> RunConfig:
+    """The configuration of a run that is finished and of a kind that can be measured.
+
+    Raises:
+        TrainingError: if it is not.
+    """
+    config = load_config(run / CONFIG)
+    require_same(config, run)
+    require_finished(run, config.schedule)
+    if config.network in PRE_TRAINING:
+        raise TrainingError(
+            f"{run}: {config.network} pre-training gives no verdicts to measure; finetune with "
+            f"start: {run}"
+        )
+    return config
 
 
 def write_scores(path: Path, result: dict[str, Any]) -> None:
@@ -124,14 +134,17 @@ def _predicted(config: RunConfig, run: Path, kind: str) -> Predicted:
 
 
 def _restoration(config: RunConfig, run: Path, teacher: Path | None) -> dict[str, Any]:
-    real = _complete(Pool(select(config)["test"], read_made(run)["classes"]))
+    real = _complete(Pool(select(config)["test"], read_made(run)["classes"]), "test")
     if config.lead == ANY:
         if teacher is not None:
             raise TrainingError(f"{run}: restores from any lead; --teacher judges a net of one")
         each = [quality(real.numpy(), _restored(run, x, real), LEADS, x) for x in LEADS]
-        means = {key: [getattr(q, key) for q in each] for key in ("mse", "correlation")}
+        moving = [q.correlation for q in each if q.correlation is not None]
         return {
-            "figures": {key: float(np.mean(values)) for key, values in means.items()},
+            "figures": {
+                "mse": float(np.mean([q.mse for q in each])),
+                "correlation": float(np.mean(moving)) if moving else None,
+            },
             "sources": [q.to_dict() for q in each],
         }
     restored = _restored(run, config.lead, real)
@@ -160,21 +173,30 @@ def _restored(run: Path, lead: str, real: Tensor) -> NDArray[np.float32]:
     return result
 
 
-def _complete(pool: Pool) -> Tensor:
-    """Real leads [records, 12, time] of the records that have all of them."""
+def _complete(pool: Pool, kind: str) -> Tensor:
+    """Real leads [records, 12, time] of the records that have all of them.
+
+    Raises:
+        TrainingError: if none has.
+    """
     rows = np.flatnonzero(pool.complete)
+    if not len(rows):
+        raise TrainingError(f"data: {kind}: no record has all twelve leads; expected some")
     return pool.leads(rows, pool.windows(rows))
 
 
 def _verdicts(config: RunConfig, teacher: Path, real: Tensor, restored: Tensor) -> Agreement:
     """What a teacher says of the test records' leads, at thresholds that validation chose."""
+    if (kind := load_config(teacher / CONFIG).network) != "teacher":
+        raise TrainingError(f"--teacher: {teacher} is the run of a {kind}; expected a teacher's")
+    measurable(teacher)
     check_windows(config, teacher)
     net, classes = load_classifier(teacher)
     pool, test = (Pool(select(config)[kind], classes) for kind in ("validation", "test"))
     thresholds = choose_thresholds(
         pool.labels[pool.complete],
         pool.known[pool.complete] > 0,
-        _probabilities(net, _complete(pool)),
+        _probabilities(net, _complete(pool, "validation")),
     )
     return agreement(
         _probabilities(net, real),

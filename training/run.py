@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.classes import resolve
 from training.config import CONFIG, RunConfig, load_config, read_made, save_config
 from training.data import RATE
-from training.datasets.cache import MANIFEST, Cache
+from training.datasets.cache import MANIFEST, Cache, sha256
 from training.datasets.splits import labelled
 from training.errors import TrainingError
 from training.fit import BEST, CHECKPOINT, Task, fit, require_finished
@@ -49,7 +49,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
     # Restoring leads takes no labels, so its data need not have any.
     restores = config.network == "restoration"
     classes = () if restores else resolve(config.classes, selections["train"])
-    made = {
+    made: dict[str, Any] = {
         "classes": list(classes),
         "data": [
             {"name": cache.name, "fingerprint": cache.fingerprint, "licence": cache.licence}
@@ -62,6 +62,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         check_windows(config, before)
         require_finished(before, load_config(before / CONFIG).schedule)
     _check_kinds(config)
+    made["rests_on"] = _weights_before(config)
     with _alone(run):
         if held := [name for name in (CHECKPOINT, BEST) if (run / name).exists()]:
             if not (run / CONFIG).exists():
@@ -88,7 +89,7 @@ def _task(config: RunConfig, train: Pool, validation: Pool) -> Task:
     else:
         task = Classifier(config, train, validation, labels_used(config, train))
     if config.start is not None:
-        start_from(task.network, config.start)
+        start_from(task.network, config.start, train.classes)
     return task
 
 
@@ -124,7 +125,8 @@ def require_same(config: RunConfig, run: Path) -> None:
     """Refuse the folder of a run that is another than ``config`` would make now.
 
     Raises:
-        TrainingError: if its configuration differs, or its data was prepared anew since.
+        TrainingError: if its configuration differs, or its data was prepared or a run that it
+            rests on was trained anew since.
     """
     held, wanted = load_config(run / CONFIG).model_dump(), config.model_dump()
     if other := [key for key in wanted if held[key] != wanted[key]]:
@@ -138,6 +140,18 @@ def require_same(config: RunConfig, run: Path) -> None:
             f"{run}: holds a run of other data, prepared anew since; name another folder or "
             "remove this one"
         )
+    # A run of an earlier version does not say; one that is gone is missed by who needs it.
+    for before, weights in read_made(run).get("rests_on", {}).items():
+        if (Path(before) / BEST).is_file() and sha256(Path(before) / BEST) != weights:
+            raise TrainingError(
+                f"{run}: rests on {before}, which was trained anew since; name another folder or "
+                "remove this one"
+            )
+
+
+def _weights_before(config: RunConfig) -> dict[str, str]:
+    """The checksum of each run that a configuration rests on, as it is now."""
+    return {str(before): sha256(before / BEST) for before in config.rests_on}
 
 
 def check_windows(config: RunConfig, other: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from training.errors import TrainingError
 from training.evaluation.seeds import paired, summary
+from training.files import disk, replacing, write_text
 from training.report.figures import class_auc
 from training.report.page import (
     Cell,
@@ -98,18 +99,27 @@ def write(title: str, sections: Sequence[Section], out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
         return
-    if out.suffix not in {".html", ".md"}:
-        raise TrainingError(f"{out}: expected a path that ends in .html or .md")
-    try:
+    check_suffix(out)
+    with disk(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".html":
-            out.write_text(page(title, sections), encoding="utf-8")
-            return
-        out.write_text(text, encoding="utf-8")
-        for name, data in pictures.items():
-            (out.parent / name).write_bytes(data)
-    except OSError as error:
-        raise TrainingError(f"{out}: {error.strerror}") from error
+    if out.suffix == ".html":
+        write_text(out, page(title, sections))
+        return
+    # The page last: one that is there has all of its pictures.
+    for name, data in pictures.items():
+        with replacing(out.parent / name) as file:
+            file.write(data)
+    write_text(out, text)
+
+
+def check_suffix(out: Path | None) -> None:
+    """Refuse a page of another kind, before anything is trained for it.
+
+    Raises:
+        TrainingError: if the path has another suffix.
+    """
+    if out is not None and out.suffix not in {".html", ".md"}:
+        raise TrainingError(f"{out}: expected a path that ends in .html or .md")
 
 
 def _names(scores: list[dict[str, Any]]) -> list[str]:

@@ -51,6 +51,8 @@ _STYLE: Any = {
 
 # A t-SNE of more points takes minutes and shows no more.
 _POINTS = 1000
+FEWEST = 10
+"""Records that t-SNE can place."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,9 +141,9 @@ def tsne(
     _few(names, "tsne")
     n = len(groups)
     for name, features in panels.items():
-        if len(features) != n or n < 10:
+        if len(features) != n or n < FEWEST:
             raise TrainingError(
-                f"tsne: {name}: expected features of {max(n, 10)} records, got {len(features)}"
+                f"tsne: {name}: expected features of {max(n, FEWEST)} records, got {len(features)}"
             )
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:_POINTS])
     with mpl.rc_context(_STYLE):

@@ -13,8 +13,8 @@ from training.evaluation.gradcam import grad_cam, lead_saliency
 from training.fit import device, read_history
 from training.networks import load_classifier
 from training.pool import Pool
-from training.report.comparison import write
-from training.report.figures import Heat, class_auc, curves, heat_strips, strips, tsne
+from training.report.comparison import check_suffix, write
+from training.report.figures import FEWEST, Heat, class_auc, curves, heat_strips, strips, tsne
 from training.report.page import Cell, Column, Picture, Section, Table
 from training.results import SCORES, read_scores
 from training.run import select
@@ -28,6 +28,7 @@ _FEATURES = 1000
 
 def report(runs: Sequence[Path], out: Path, title: str) -> None:
     """Write the page; runs that have not been evaluated show their learning curves alone."""
+    check_suffix(out)
     sections = [Section("Figures", [_figures(runs)]), Section("Training", _curves(runs))]
     measured = [r for r in runs if (r / SCORES).is_file() and _network(r) != "restoration"]
     if measured:
@@ -126,12 +127,11 @@ def _looks(run: Path) -> list[Picture]:
             strips(other[0].numpy(), one[0].numpy(), pool.parts[0].cache.rate, LEADS),
             "Real leads, and what was restored from one of them",
         ),
-        Picture(
-            "features",
-            tsne({str(run): features.cpu().numpy()}, *_groups(pool.labels[rows], classes), seed=1),
-            "t-SNE of the student's features",
-        ),
     ]
+    groups, names = _groups(pool.labels[rows], classes)
+    if names and len(rows) >= FEWEST:  # else there is nothing to tell apart
+        clouds = tsne({str(run): features.cpu().numpy()}, groups, names, seed=1)
+        pictures.append(Picture("features", clouds, "t-SNE of the student's features"))
     if hasattr(net, "blocks"):
         heat = grad_cam(net, net.blocks, one.to(device()), target)[0].cpu().numpy()  # type: ignore[arg-type]
         bears = lead_saliency(net, one.to(device()), target)[0].cpu()
