@@ -16,7 +16,7 @@ from training.fit import BEST, device, read_weights
 
 # The weights of a restoration net that read its input.
 _READS = "down.0.layers.0.weight"
-# The layer that gives the verdicts, or the leads.
+# The layer that gives the verdicts.
 _VERDICTS = "out."
 _log = structlog.get_logger()
 
@@ -74,10 +74,10 @@ def width_of(net: nn.Module) -> int:
 
 
 def start_from(net: nn.Module, run: Path, classes: Sequence[str]) -> None:
-    """Give a network the weights of a finished run, but for a last layer of other classes.
+    """Give a network the weights of a finished run; a class that is new there begins anew.
 
-    The layer that reads the input of a restoration net may be of another shape too: one lead is
-    read there, or any of twelve.
+    The layer that reads the input of a restoration net begins anew too, where one lead was read and
+    now any of twelve is, or the other way about.
 
     Args:
         net: the network.
@@ -87,23 +87,32 @@ def start_from(net: nn.Module, run: Path, classes: Sequence[str]) -> None:
     Raises:
         TrainingError: if the run is not trained, or another layer does not fit.
     """
-    own = net.state_dict()
-    same = list(classes) == read_made(run)["classes"]
-    fit = {
-        name: weight
-        for name, weight in read_weights(run).items()
-        if name in own
-        and own[name].shape == weight.shape
-        and (same or not name.startswith(_VERDICTS))
-    }
+    own, saved = net.state_dict(), read_weights(run)
+    before = read_made(run)["classes"]
+    for name in own.keys() & saved.keys():
+        if before and name.startswith(_VERDICTS):
+            saved[name] = _by_class(own[name], classes, saved[name], before)
+    fit = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     left = sorted(own.keys() - fit.keys())
-    if strange := [name for name in left if not name.startswith((_VERDICTS, _READS))]:
+    if strange := [name for name in left if name != _READS]:
         raise TrainingError(
             f"start: {run}: its weights do not fit this network ({len(strange)} of {len(own)}, "
             f"such as {strange[0]}); expected a run of the same kind and size"
         )
-    _log.info("started from", run=str(run), weights=len(fit), anew=left)
+    anew = left + [name for name in classes if name not in before]
+    _log.info("started from", run=str(run), weights=len(fit), anew=anew)
     net.load_state_dict({**own, **fit})
+
+
+def _by_class(own: Tensor, classes: Sequence[str], saved: Tensor, before: Sequence[str]) -> Tensor:
+    """Rows of a layer of verdicts for ``classes``: what is saved of those ``before``, else own."""
+    if own.shape[1:] != saved.shape[1:]:
+        return saved
+    weight = own.clone()
+    for place, name in enumerate(classes):
+        if name in before:
+            weight[place] = saved[before.index(name)]
+    return weight
 
 
 def _fixed(net: nn.Module, run: Path, weights: dict[str, Tensor]) -> nn.Module:
