@@ -213,6 +213,27 @@ def test_a_disk_that_fills_while_leads_are_restored_ends_in_one_line(
     assert train_yaml(config, tmp_path / "run")["score"] >= 0
 
 
+def test_restored_leads_that_were_not_written_to_their_end(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    restoration = tmp_path / "restoration"
+    shutil.copytree(trained / "restoration", restoration, ignore=shutil.ignore_patterns("*.npy"))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, writing = (
+        restoration / f"restored-a-b-0.{process}.new" for process in (gone.pid, os.getppid())
+    )
+    for path in (left, writing):
+        path.write_bytes(b"half")
+    config = restoring(tmp_path, toy, restoration)
+    train_yaml(config, tmp_path / "run")
+    assert (left.exists(), writing.exists()) == (False, True)
+    (kept,) = restoration.glob("restored-*.npy")
+    kept.write_bytes(kept.read_bytes()[:-9])
+    with pytest.raises(TrainingError, match=r"restored-.*\.npy: damaged .*; remove it"):
+        train_yaml(config, tmp_path / "again")
+
+
 def test_a_loss_that_is_no_number_stops_with_the_checkpoint_kept(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from models.leads import LEADS
 from models.restoration import RestorationNet
 from training.augment import augment
+from training.errors import TrainingError
 from training.faults import distort
 from training.files import replacing
 from training.fit import BEST, device, mixed
@@ -154,13 +155,17 @@ class RestoredLeads:
             kept = self._run / f"restored-{cache.fingerprint[:12]}-{weights}-{self._lead}.npy"
             if not kept.exists():
                 self._write(kept, pool, at)
-            self._stored[path] = np.load(kept, mmap_mode="r")
+            try:
+                self._stored[path] = np.load(kept, mmap_mode="r")
+            except (OSError, ValueError, EOFError) as error:
+                raise TrainingError(f"{kept}: damaged ({error}); remove it") from error
         return self._stored[path]
 
     def _write(self, kept: Path, pool: Pool, at: int) -> None:
         cache, part = pool.parts[at].cache, pool.parts[at]
         # Two runs may need it at the same time; each writes a file of its own.
         own = kept.with_suffix(f".{os.getpid()}.new")
+        _clear(self._run)
         shape = (len(cache.signals), len(LEADS), cache.length)
         measured = part.stored[part.places.tolist().index(self._lead)]
         # Written, not mapped: a full disk would end a process that maps the file without a word.
@@ -172,3 +177,15 @@ class RestoredLeads:
                 one = np.asarray(cache.signals[first : first + _BATCH, measured], dtype=np.float32)
                 restored = self.restore(torch.from_numpy(one)[:, None]).cpu().numpy()
                 f.write(restored.astype("<f2").tobytes())
+
+
+def _clear(run: Path) -> None:
+    """Remove what processes left that were killed while they wrote restored leads."""
+    for path in run.glob("restored-*.new"):
+        *_, process, _ = path.name.split(".")
+        try:
+            os.kill(int(process), 0)
+        except (ProcessLookupError, ValueError):
+            path.unlink(missing_ok=True)
+        except PermissionError:  # somebody else's, and alive
+            continue
