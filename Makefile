@@ -34,7 +34,8 @@ WHOLE := --set crop=0 --set schedule.learning_rate=0.0005 --set schedule.validat
 
 # Then the last two layers alone, by labels, with rare classes not drowned by their own negatives. HVOLT, which
 # has 49 positive records to train on, is learnt only here: so all 55 codes of 50 or more in folds 1-9 are there.
-LAST := --set crop=0 --set 'classes=[common, HVOLT, CINC_N, CINC_A, CINC_O, CINC_~]' --set method=null --set 'teachers=[]' --set rebalance=0.5 --set schedule.batch=256 \
+LAST := --set crop=0 --set 'classes=[common, HVOLT, CINC_N, CINC_A, CINC_O, CINC_~]' --set method=null \
+  --set 'teachers=[]' --set rebalance=0.5 --set schedule.batch=256 \
   --set schedule.steps=1200 --set schedule.learning_rate=0.001 --set schedule.weight_decay=1 \
   --set schedule.validate_every=200
 
@@ -48,14 +49,14 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	  --set start=runs/shipped/base-cropped --set schedule.steps=400 -r runs/shipped/base
 	$(BIN)/python -m training finetune -c examples/training/student.yaml $(LAST) \
 	  --set start=runs/shipped/base -r runs/shipped/base-balanced
-	$(BIN)/python -m training export runs/shipped/base-balanced --bundle lead1-base --version 6 --data $(DATA)
+	$(BIN)/python -m training export runs/shipped/base-balanced --bundle lead1-base --version 7 --data $(DATA)
 	$(BIN)/python -m training distill -c examples/training/student.yaml --set size=tiny \
 	  --set schedule.steps=12000 -r runs/shipped/tiny-cropped
 	$(BIN)/python -m training distill -c examples/training/student.yaml $(WHOLE) \
 	  --set size=tiny --set start=runs/shipped/tiny-cropped --set schedule.steps=800 -r runs/shipped/tiny
 	$(BIN)/python -m training finetune -c examples/training/student.yaml $(LAST) \
 	  --set size=tiny --set start=runs/shipped/tiny -r runs/shipped/tiny-balanced
-	$(BIN)/python -m training export runs/shipped/tiny-balanced --bundle lead1-tiny --version 4 --data $(DATA)
+	$(BIN)/python -m training export runs/shipped/tiny-balanced --bundle lead1-tiny --version 5 --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
