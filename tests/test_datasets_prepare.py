@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.conditioning import condition
+from training.__main__ import main
 from training.datasets import writer
 from training.datasets.cache import Cache
 from training.datasets.prepare import bridge, prepare, starts
@@ -472,13 +473,21 @@ def test_a_data_set_that_has_changed_is_not_taken_for_prepared(tmp_path: Path) -
     origin = a_folder(tmp_path / "o")
     for when in ("finished", "on the way"):
         folder = tmp_path / when
-        prepare(many(9), folder, origin=origin)
+        source = many(9)
         if when == "on the way":
-            (folder / "cache.yaml").rename(folder / "unfinished.yaml")
+            source.read = stops  # type: ignore[method-assign]
+            with pytest.raises(KeyboardInterrupt):
+                prepare(source, folder, origin=origin)
+        else:
+            prepare(source, folder, origin=origin)
         before = contents(folder)
-        (origin / "labels.csv").write_text("record,PVC\n")  # of the same length as before
+        (origin / "labels.csv").write_text(f"record,{when[:2]}\n")  # of the same length
         assert re.search(r"o: has changed since .* remove that folder", refusal_of(origin, folder))
         assert contents(folder) == before
+
+
+def stops(record: str) -> Record:
+    raise KeyboardInterrupt
 
 
 def refusal_of(origin: Path, folder: Path) -> str:
@@ -511,6 +520,36 @@ def test_a_folder_that_does_not_say_what_it_came_of_is_taken_at_its_word(tmp_pat
     origin = a_folder(tmp_path / "o")
     prepare(many(9), tmp_path / "c")
     prepare(many(9), tmp_path / "c", origin=origin)
+
+
+def test_what_is_no_data_does_not_count(tmp_path: Path) -> None:
+    origin = a_folder(tmp_path / "o")
+    (origin / "gone.dat").symlink_to(tmp_path / "nowhere.dat")
+    (origin / "lost+found").mkdir()
+    folder = origin / "prepared" / "c"  # its skipped.csv is not of the data set
+    for _ in range(2):
+        prepare(many(9), folder, origin=origin)
+        (origin / "lost+found" / "1.csv").write_text("")
+    (tmp_path / "nowhere.dat").write_bytes(b"")
+    assert "has changed since" in refusal_of(origin, folder)
+
+
+def test_the_command_notices_a_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        values = "\n".join(f"{v:.1f}" for v in ecg_like(1, 1000, number)[0])
+        (tmp_path / f"{number}.csv").write_text(f"# rate=100 unit=uV\nI\n{values}\n")
+    (tmp_path / "labels.csv").write_text("record,AF\n1,1\n2,0\n")
+    for origin in (tmp_path, tmp_path / "labels.csv"):
+        command = ["prepare", str(origin), "-o", str(tmp_path / "c")]
+        assert main(command) == 0
+    (tmp_path / "labels.csv").write_text("record,AF\n1,0\n2,1\n")
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "labels.csv: has changed since" in said
+    assert said.count("\n") == 1
+    shutil.rmtree(tmp_path / "c")
+    assert main(command) == 0
+    assert Cache(tmp_path / "c").labels[:, 0].tolist() == [0, 1]
 
 
 def test_a_folder_that_cannot_be_listed_hides_no_records(

@@ -462,6 +462,10 @@ def test_raw_challenge_2017(tmp_path: Path) -> None:
     assert [r.fold for r in records] == [0, 2]
     assert records[0].leads == ("I",), "the device's ECG is lead I"
     assert why_not(source, "A00010") == "no label"
+    (tmp_path / "A00003.hea").unlink()
+    source = Cinc2017(tmp_path)
+    assert source.ids() == ("A00001", "A00010", "A00003")
+    assert why_not(source, "A00003") == "missing"
 
 
 def test_a_record_in_two_folders_is_read_once_and_told(tmp_path: Path) -> None:
@@ -508,7 +512,8 @@ def test_raw_and_packed_challenge_2017_are_the_same(data: Path, tmp_path: Path) 
     folder = linked(tmp_path / "c", data / "samples" / "cinc2017")
     (folder / "labels.csv").symlink_to(data / "cinc2017" / "labels.csv")
     raw, packed = Cinc2017(folder), PackedCinc2017(data / "cinc2017")
-    assert len(raw.ids()) == 16
+    assert len(raw.ids()) == len(packed.ids()) == 6822
+    assert sum((folder / f"{name}.hea").exists() for name in raw.ids()[:20]) == 16
     for record in raw.ids()[:3]:
         ours, theirs = raw.read(record), packed.read(record)
         assert np.abs(ours.signal - theirs.signal).max() < 0.01
@@ -685,9 +690,11 @@ def test_no_mit_bih_record_is_lost_for_its_length(tmp_path: Path) -> None:
     assert source.read("100/1").signal.shape == (1, 3600)
     assert source.read("101/0").signal.shape == (1, 2000)
     assert why_not(source, "102/0") == "unreadable"
-    report = prepare(source, tmp_path / "c")
-    assert (report.read, report.written) == (5, 3)
+    (tmp_path / "101.atr").unlink()
+    report = prepare(MitBih(tmp_path), tmp_path / "c")
+    assert (report.read, report.written) == (5, 2)
     assert [(record, reason) for record, reason, _ in report.skipped] == [
+        ("101/0", "unreadable"),
         ("102/0", "unreadable"),
         ("103/0", "short"),
     ]
@@ -766,6 +773,7 @@ def test_the_table_may_have_another_name(tmp_path: Path) -> None:
         ("record,AF\nin/a,1\nin/a,0\n", "record 'in/a' stands there twice"),
         ("record,AF\nin/a,1\n./in/a,0\n", "'in/a' and './in/a' are one recording"),
         ("record,AF\nin/a,1\nin/a.hea,0\n", "'in/a' and 'in/a.hea' are one recording"),
+        ("record,AF\nin/a,1\nin/a.dat,0\n", "'in/a' and 'in/a.dat' are one recording"),
         ("name,AF\nin/a,1\n", "no column 'record'; it has name, AF"),
         ("record,AF\nin/a\n", "line 2: expected 2 cells"),
         ("record,fold,AF\nin/a,x,1\n", "record in/a: fold 'x'"),

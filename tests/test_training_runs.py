@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -22,6 +23,7 @@ from toy_runs import Long, Toy, restoring, taught, train_yaml, write_yaml  # noq
 from training.config import load_config  # noqa: E402
 from training.datasets.prepare import prepare  # noqa: E402
 from training.errors import TrainingError  # noqa: E402
+from training.release import assemble  # noqa: E402
 from training.results import evaluate  # noqa: E402
 from training.run import train  # noqa: E402
 
@@ -90,6 +92,19 @@ def turn_a_bit(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def call_a_member_a_folder(path: Path) -> None:
+    """One bit, in what the archive says of its last member."""
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(b"PK\1\2") + 38] ^= 0x10
+    path.write_bytes(raw)
+
+
+def rest_on(run: Path, what: object) -> None:
+    content = yaml.safe_load((run / "run.yaml").read_text())
+    content["made"]["rests_on"] = what
+    (run / "run.yaml").write_text(yaml.safe_dump(content))
+
+
 def change(run: Path, **parts: object) -> None:
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
     torch.save({**saved, **parts}, run / "checkpoint.pt")
@@ -109,6 +124,11 @@ def change(run: Path, **parts: object) -> None:
         (lambda run: (run / "best.pt").write_bytes(b"PK"), "best.pt: damaged; train the run anew"),
         (lambda run: turn_a_bit(run / "best.pt"), "best.pt: damaged; train the run anew"),
         (lambda run: (run / "run.yaml").write_text("made: ["), "run.yaml: not YAML"),
+        (
+            lambda run: call_a_member_a_folder(run / "best.pt"),
+            "best.pt: damaged; train the run anew",
+        ),
+        (lambda run: rest_on(run, "a word"), r"run.yaml: made.rests_on: expected runs and"),
         (lambda run: (run / "best.pt").unlink(), "no best.pt"),
     ],
 )
@@ -194,6 +214,17 @@ def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_anew(
             go_on()
 
 
+def test_a_bundle_is_not_made_with_another_restoration_net(
+    toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "restoration", tmp_path / "restoration")
+    train_yaml(restoring(tmp_path, toy, tmp_path / "restoration"), tmp_path / "run")
+    weights = torch.load(tmp_path / "restoration" / "best.pt", weights_only=True)
+    torch.save({k: v + 1 for k, v in weights.items()}, tmp_path / "restoration" / "best.pt")
+    with pytest.raises(TrainingError, match=r"run: rests on .*, which was trained anew since"):
+        assemble(tmp_path / "run")
+
+
 def test_a_disk_that_fills_while_leads_are_restored_ends_in_one_line(
     toy: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -218,13 +249,10 @@ def test_restored_leads_that_were_not_written_to_their_end(
 ) -> None:
     restoration = tmp_path / "restoration"
     shutil.copytree(trained / "restoration", restoration, ignore=shutil.ignore_patterns("*.npy"))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left, writing = (
-        restoration / f"restored-a-b-0.{process}.new" for process in (gone.pid, os.getppid())
-    )
+    left, writing = (restoration / f"restored-a-b-0.{process}.new" for process in (1, 2))
     for path in (left, writing):
         path.write_bytes(b"half")
+    os.utime(left, (time.time() - 7200,) * 2)
     config = restoring(tmp_path, toy, restoration)
     train_yaml(config, tmp_path / "run")
     assert (left.exists(), writing.exists()) == (False, True)

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from dataset_samples import write_shard
 from toy_runs import Toy, Watch, taught, train_yaml, write_yaml
 
 from training.__main__ import main
@@ -23,6 +24,7 @@ from training.datasets.record import Record
 from training.errors import TrainingError
 from training.pool import Pool, Shuffle
 from training.results import evaluate
+from training.yaml_text import parse
 
 
 def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
@@ -222,6 +224,9 @@ def test_an_anchor_may_be_merged(tmp_path: Path) -> None:
     )
     first, second = load_config(tmp_path / "r.yaml").data
     assert (first.train, second.train, second.cache) == ([1], [1], Path("b"))
+    # PyYAML writes what is merged into the very node that it is merged from.
+    text = "a: &a {k: 0}\nx: [[[&b {<<: *a, k: 1}]]]\nc: {<<: *b}\n"
+    assert parse(text) == {"a": {"k": 0}, "x": [[[{"k": 1}]]], "c": {"k": 1}}
 
 
 @pytest.mark.parametrize("to", ["/dev/full", "closed"])
@@ -257,6 +262,21 @@ def test_output_that_nobody_can_take_is_one_line(to: str) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "output: No space left on device\n"
+
+
+def test_a_command_whose_output_is_closed_does_its_work(toy: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m training prepare {tmp_path / 'x'} -o {tmp_path / 'c'} >&-"
+    (tmp_path / "x").mkdir()
+    write_shard(tmp_path / "x" / "all.npz", {"1-1": np.arange(1000)[None]}, ("I",), 100.0, 1)
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Cache(tmp_path / "c").ids == ("1-1",)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ checkpoint.pt and best.pt. The same command again goes on from the last checkpoi
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -36,6 +37,8 @@ _STAGES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 failed (one line on stderr says why), 2 misused."""
     parsed = _parser().parse_args(arguments)
+    if sys.stdout is None:  # closed by who started it
+        sys.stdout = io.StringIO()
     try:
         parsed.run_command(parsed)
         sys.stdout.flush()

@@ -209,6 +209,8 @@ def read_made(run: Path) -> dict[str, Any]:
     made = raw.get("made") if isinstance(raw, dict) else None
     if not (isinstance(made, dict) and {"classes", "data"} <= made.keys()):
         raise TrainingError(f"{path}: no made.classes and made.data; expected what training wrote")
+    if not isinstance(made.setdefault("rests_on", {}), dict):
+        raise TrainingError(f"{path}: made.rests_on: expected runs and checksums of their weights")
     return made
 
 

@@ -144,7 +144,8 @@ def _load(path: Path, else_do: str, to: torch.device) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as parts:
-            whole = parts.testzip() is None
+            # A folder is not read at all, and torch would give what happens to be in memory.
+            whole = parts.testzip() is None and not any(p.external_attr for p in parts.infolist())
         if whole:
             return torch.load(path, weights_only=True, map_location=to)
     except OSError as error:

@@ -28,6 +28,7 @@ from training.networks import load_classifier, load_restoration
 from training.policy import alarm_rules
 from training.pool import Pool
 from training.provenance import data_of, methods_of
+from training.results import measurable
 from training.run import select
 from training.stages.classifier import reads_restored
 
@@ -123,9 +124,10 @@ def assemble(run: Path) -> tuple[LeadOneSystem, tuple[str, ...]]:
     """The system a gateway would run, without calibration, and its classes.
 
     Raises:
-        TrainingError: if ``run`` is not of a student of lead I that reads restored leads.
+        TrainingError: if ``run`` is not finished, or not of a student of lead I that reads restored
+            leads.
     """
-    config = load_config(run / CONFIG)
+    config = measurable(run)
     if config.network != "student" or config.restoration is None or config.size not in SIZES:
         raise TrainingError(f"{run}: expected the run of a student that reads restored leads")
     if config.lead != "I":

@@ -141,7 +141,7 @@ def require_same(config: RunConfig, run: Path) -> None:
             "remove this one"
         )
     # A run of an earlier version does not say; one that is gone is missed by who needs it.
-    for before, weights in read_made(run).get("rests_on", {}).items():
+    for before, weights in read_made(run)["rests_on"].items():
         if (Path(before) / BEST).is_file() and sha256(Path(before) / BEST) != weights:
             raise TrainingError(
                 f"{run}: rests on {before}, which was trained anew since; name another folder or "

@@ -51,17 +51,20 @@ class Cinc2017:
         self._reference = references(table)
 
     def ids(self) -> Sequence[str]:
-        """Every record, by name."""
-        return tuple(self._paths)
+        """Every record by name, then those of the reference that are not there."""
+        return (*self._paths, *(name for name in self._reference if name not in self._paths))
 
     def read(self, record: str) -> Record:
         """One record of lead I.
 
         Raises:
-            Skip: it cannot be read, or the reference does not have it.
+            Skip: it is not there, cannot be read, or the reference does not have it.
         """
+        path = self._paths.get(record)
+        if path is None:
+            raise Skip("missing", "in the reference, but without a header")
         try:
-            recording = read_recording(self._paths[record])
+            recording = read_recording(path)
         except RecordingError as error:
             raise unreadable(error) from None
         signal, _ = samples(recording)

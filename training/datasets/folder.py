@@ -25,6 +25,7 @@ from training.errors import TrainingError
 TABLE = "labels.csv"
 _RESERVED = frozenset({"record", "patient", "fold", "labels"})
 _EXTENSIONS = (".hea", ".edf", ".csv")
+_OF_WFDB = frozenset({".hea", ".dat", ".mat"})
 
 # Leads are looked up in this many records, spread over all: reading each only for the names of its
 # leads would double the work.
@@ -87,7 +88,9 @@ class Folder:
         for record in self._rows:
             if (path := self._path(record)) is None:
                 continue  # reported when its turn comes
-            first = held.setdefault(os.path.realpath(path), record)
+            # A WFDB record may be called by its header or by its signals.
+            one = path.with_suffix(".hea") if path.suffix in _OF_WFDB else path
+            first = held.setdefault(os.path.realpath(one), record)
             if first != record:
                 raise TrainingError(
                     f"{self._table}: records {first!r} and {record!r} are one recording"

@@ -94,7 +94,10 @@ class MitBih:
         self._folder = folder
         self._ids: list[str] = []
         leads: set[str] = set()
-        for path in sorted(folder.glob("*.atr")):
+        if next(folder.glob("*.atr"), None) is None:
+            raise TrainingError(f"{folder}: no .atr with its .hea; expected MIT-BIH records")
+        names = {path.stem for end in ("atr", "hea") for path in folder.glob(f"*.{end}")}
+        for path in (folder / f"{name}.atr" for name in sorted(names)):
             try:
                 header = read_header(path.with_suffix(".hea"))
             except (RecordingError, OSError) as error:
@@ -105,8 +108,6 @@ class MitBih:
             # One that is too short or cannot be read is reported when its turn comes.
             self._ids += [f"{path.stem}/{piece}" for piece in range(max(1, pieces))]
             leads |= {name for s in header.signals if (name := lead_name(s.name)) is not None}
-        if not self._ids:
-            raise TrainingError(f"{folder}: no .atr with its .hea; expected MIT-BIH records")
         self.leads = stored_order(leads)
         self._held: _Whole | None = None
 

@@ -5,10 +5,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from training.datasets.cache import MANIFEST
+from training.datasets.writer import SETTINGS
 from training.errors import TrainingError
 
 STATE = "source.sha256"
-_READ = frozenset({".asc", ".atr", ".csv", ".dat", ".edf", ".hea", ".mat", ".npz"})
+_READ = frozenset({".asc", ".atr", ".csv", ".dat", ".edf", ".hea", ".mat", ".npz", ".xyz"})
+# What a file system keeps for itself, and nobody but its owner may list.
+_NOT_DATA = "lost+found"
 
 
 def state_of(origin: Path) -> str:
@@ -23,12 +27,13 @@ def state_of(origin: Path) -> str:
     folder = origin if origin.is_dir() else origin.parent
     digest = hashlib.sha256()
     for path in sorted(_files(folder)):
+        name = path.relative_to(folder).as_posix()
         try:
             found = path.stat()
-        except OSError as error:
-            raise TrainingError(f"{path}: {error.strerror}; expected a file to read") from None
-        name = path.relative_to(folder).as_posix()
-        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="replace"))
+            said = f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n"
+        except OSError:  # a link to nothing; its record is skipped, and comes once there is a file
+            said = f"{name}\0missing\n"
+        digest.update(said.encode(errors="replace"))
     return digest.hexdigest()
 
 
@@ -49,20 +54,25 @@ def require_unchanged(origin: Path, prepared: Path, state: str) -> None:
     if held != state:
         raise TrainingError(
             f"{origin}: has changed since {prepared} was prepared from it; remove that folder to"
-            " prepare it anew, or name another"
+            f" prepare it anew, or name another ({prepared / STATE} alone, if nothing that counts"
+            " has changed)"
         )
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files below a folder, through links too, but through each folder once."""
+    """Files below a folder, through links too, but through each folder once.
+
+    Prepared folders are left out: the one that is being written may well be one of them.
+    """
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
         found = Path(parent).stat()
-        if (found.st_dev, found.st_ino) in seen:
+        if (found.st_dev, found.st_ino) in seen or {MANIFEST, SETTINGS} & set(files):
             folders.clear()
             continue
         seen.add((found.st_dev, found.st_ino))
-        folders.sort()  # so that one with two names is always met by the same
+        # Sorted, so that one with two names is always met by the same.
+        folders[:] = sorted(name for name in folders if name != _NOT_DATA)
         for path in (Path(parent, name) for name in files):
             if path.suffix.lower() in _READ and not path.name.startswith("."):
                 yield path
