@@ -171,5 +171,9 @@ def test_thresholds_of_the_records_measured_are_told(
         capsys.readouterr()
         assert evaluate(run)["thresholds_in_sample"] is in_sample
         assert ("F1 and F2 are too high" in capsys.readouterr().out) is in_sample
+        assert main(["evaluate", str(run)]) == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)[str(run)].keys() >= {"macro_f1"}, "figures alone"
+        assert ("F1 and F2 are too high" in printed.err) is in_sample
         assert main(["report", str(run), "-o", str(tmp_path / "page.md")]) == 0
         assert f"| {says} |" in (tmp_path / "page.md").read_text()

@@ -18,10 +18,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 import yaml
 
 from training.errors import TrainingError
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed by who started it
         sys.stdout = io.StringIO()
     try:
-        parsed.run_command(parsed)
+        with _log_to_stderr():
+            parsed.run_command(parsed)
         sys.stdout.flush()
     except TrainingError as error:
         sys.stderr.write(f"{error}\n")
@@ -55,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
         return 130
     return 0
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Logs would else stand between the figures that a command prints."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _parser() -> argparse.ArgumentParser:
