@@ -23,6 +23,7 @@ _HOLD_NS = 5_000_000_000  # nine packets of a Polar H10: one of them is prompt
 _WINDOW_NS = 60_000_000_000  # longer than packets are held up at a time
 _MOST_DRIFT = 500e-6
 _MOST_BACK = 0.25  # of a sample, per packet
+_APART_NS = 1_000  # the instants of two packets, at least; less would be lost in a float of UTC
 
 # What contradicts the difference found is no packet that came quicker, but another clock.
 _JUMP_NS = 100_000_000
@@ -90,6 +91,7 @@ class SensorClock:
         self._offset = 0  # UTC less sensor's time, as applied to the last packet
         self._placed_ns = 0  # the sensor's time of the last packet placed
         self._end_ns: int | None = None  # UTC time just after it
+        self._instant_ns: int | None = None  # of its last sample, at the rate that was declared
         self._host: tuple[int, int] | None = None
         self._host_stepped = False
 
@@ -154,6 +156,8 @@ class SensorClock:
                 if self._end_ns is not None:
                     self._end_ns += step
                     self._host_stepped = True
+                if self._instant_ns is not None:
+                    self._instant_ns += step
         self._host = (utc_ns, monotonic_ns)
 
     def _is_repeat(self, microvolts: NDArray[np.float32], last_ns: int) -> bool:
@@ -250,6 +254,10 @@ class SensorClock:
 
     def _placed(self, packet: _Packet, start_ns: int, missing: int, anchored: str | None) -> Placed:
         n = len(packet.microvolts)
+        if self._instant_ns is not None:
+            # The period may have been found shorter since than what was declared.
+            start_ns = max(start_ns, self._instant_ns + _APART_NS)
+        self._instant_ns = start_ns + round((n - 1) * 1e9 / self._rate)
         self._offset = start_ns + round((n - 1) * self._period) - packet.last_ns
         self._placed_ns = packet.last_ns
         self._end_ns = start_ns + round(n * self._period)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunk import Chunk, Stream
@@ -314,6 +314,16 @@ packets = st.tuples(
 
 
 @settings(max_examples=300, deadline=None)
+# The clock goes back by what was lost just before: the period seems 2 % shorter than is declared.
+@example(
+    [
+        (1, 0, 0.0, 0, False, 0.0),
+        (46, 1, 0.0, 0, False, 0.0),
+        (45, 2, 0.0, -700_000_000, False, 0.0),
+    ],
+    True,
+    130.0,
+)
 @given(st.lists(packets, min_size=1, max_size=60), st.booleans(), st.floats(129.4, 130.6))
 def test_whatever_comes_nothing_is_lost_doubled_or_set_back(
     script: list[tuple[int, int, float, int, bool, float]], has_clock: bool, rate: float
