@@ -91,7 +91,7 @@ class SensorClock:
         self._offset = 0  # UTC less sensor's time, as applied to the last packet
         self._placed_ns = 0  # the sensor's time of the last packet placed
         self._end_ns: int | None = None  # UTC time just after it
-        self._instant_ns: int | None = None  # of its last sample, at the rate that was declared
+        self._instant_ns: int | None = None  # of its last sample, at the rate declared, if unsure
         self._host: tuple[int, int] | None = None
         self._host_stepped = False
 
@@ -255,9 +255,11 @@ class SensorClock:
     def _placed(self, packet: _Packet, start_ns: int, missing: int, anchored: str | None) -> Placed:
         n = len(packet.microvolts)
         if self._instant_ns is not None:
-            # The period may have been found shorter since than what was declared.
             start_ns = max(start_ns, self._instant_ns + _APART_NS)
-        self._instant_ns = start_ns + round((n - 1) * 1e9 / self._rate)
+        # Until the period is measured it may be some samples a packet shorter than is declared;
+        # then it is not, and lateness must not add up.
+        unsure = self._measured_ns < _MEASURED_NS
+        self._instant_ns = start_ns + round((n - 1) * 1e9 / self._rate) if unsure else None
         self._offset = start_ns + round((n - 1) * self._period) - packet.last_ns
         self._placed_ns = packet.last_ns
         self._end_ns = start_ns + round(n * self._period)

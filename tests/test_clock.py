@@ -303,6 +303,18 @@ def test_a_sensor_without_a_clock_is_placed_by_count() -> None:
     assert error[late[0] : late[0] + 100].max() < 0.020
 
 
+def test_a_rate_that_is_a_little_off_does_not_add_up_over_long_packets() -> None:
+    clock, n, rate = SensorClock(130.0), 400, 130.0 * 1.004
+    placed: list[Placed] = []
+    for i in range(1, 601):
+        now = round(i * n / rate * 1e9)
+        samples = np.full(n, i, dtype=np.float32)
+        placed += clock.place(samples, 10**18 + now, START_NS + now, now)
+    assert len(placed) == 600
+    late = placed[-1].start_ns - START_NS - 599 * n / rate * 1e9
+    assert abs(late) < 0.020 * 1e9
+
+
 packets = st.tuples(
     st.integers(1, 100),  # samples
     st.integers(0, 3),  # packets lost before it
