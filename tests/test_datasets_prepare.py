@@ -543,6 +543,7 @@ def test_the_command_notices_a_change(tmp_path: Path, capsys: pytest.CaptureFixt
         command = ["prepare", str(origin), "-o", str(tmp_path / "c")]
         assert main(command) == 0
     (tmp_path / "labels.csv").write_text("record,AF\n1,0\n2,1\n")
+    capsys.readouterr()
     assert main(command) == 1
     said = capsys.readouterr().err
     assert "labels.csv: has changed since" in said
