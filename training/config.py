@@ -143,14 +143,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
     Raises:
         TrainingError: if the file cannot be read or says what no run can be.
     """
-    try:
-        raw = parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror}; expected a run's YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise TrainingError(f"{path}: expected a mapping with network, data, ...")
+    raw = _read(path)
     raw.pop("made", None)
     for key, value in (changes or {}).items():
         place = raw
@@ -202,16 +195,24 @@ def read_made(run: Path) -> dict[str, Any]:
     path = run / CONFIG
     if not path.is_file():
         raise TrainingError(f"{run}: no {CONFIG}; expected the folder of a run")
-    try:
-        raw = parse(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    made = raw.get("made") if isinstance(raw, dict) else None
+    made = _read(path).get("made")
     if not (isinstance(made, dict) and {"classes", "data"} <= made.keys()):
         raise TrainingError(f"{path}: no made.classes and made.data; expected what training wrote")
     if not isinstance(made.setdefault("rests_on", {}), dict):
         raise TrainingError(f"{path}: made.rests_on: expected runs and checksums of their weights")
     return made
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; expected a run's YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise TrainingError(f"{path}: expected a mapping with network, data, ...")
+    return raw
 
 
 def commit() -> str:

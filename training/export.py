@@ -1,6 +1,5 @@
 """Writes a trained system as a bundle: graph, weights, manifest and model card."""
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from models.system import LeadOneSystem
 from training.card import model_card
 from training.config import commit
 from training.data import LENGTH, RATE
+from training.datasets.cache import sha256
 from training.optimize import optimized, unceil_pools
 
 
@@ -97,7 +97,7 @@ def write_bundle(
         "metrics": {},
         "data": data,
         "commit": made_by,
-        "graph_sha256": hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest(),
+        "graph_sha256": sha256(folder / GRAPH),
     }
     _dump(folder, manifest)
     return Bundle(folder)

@@ -143,16 +143,19 @@ def _load(path: Path, else_do: str, to: torch.device) -> Any:
         TrainingError: if it cannot be read or is damaged; what to do then is said.
     """
     try:
-        with zipfile.ZipFile(path) as parts:
-            # A folder is not read at all, and torch would give what happens to be in memory.
-            whole = parts.testzip() is None and not any(p.external_attr for p in parts.infolist())
-        if whole:
-            return torch.load(path, weights_only=True, map_location=to)
+        _check_archive(path)
+        return torch.load(path, weights_only=True, map_location=to)
     except OSError as error:
         raise TrainingError(f"{path}: {error.strerror or error}") from error
     except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, *_NO_ZIP) as error:
         raise TrainingError(f"{path}: damaged; {else_do}") from error
-    raise TrainingError(f"{path}: damaged; {else_do}")
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as parts:
+        # A folder is not read at all, and torch would give what happens to be in memory.
+        if parts.testzip() is not None or any(p.external_attr for p in parts.infolist()):
+            raise zipfile.BadZipFile(f"{path}: a checksum or an attribute is wrong")
 
 
 def require_finished(run: Path, schedule: Schedule) -> None:

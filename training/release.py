@@ -57,14 +57,14 @@ def release(run: Path, name: str, version: str, data: Path) -> Bundle:
     if not _NAME.fullmatch(name):
         raise TrainingError(f"--bundle {name!r}: expected letters, digits, '.', '_' and '-' alone")
     system, classes = assemble(run)
-    pool = Pool(select(load_config(run / CONFIG))["validation"], classes)
+    config = load_config(run / CONFIG)
+    pool = Pool(select(config)["validation"], classes)
     _check(run, pool)
     logits, known = _logits(system, pool), pool.known > 0
     slope, offset = platt(logits, pool.labels, known)
     system.slope.copy_(torch.from_numpy(slope))
     system.offset.copy_(torch.from_numpy(offset))
     probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
-    config = load_config(run / CONFIG)
     assert config.restoration is not None
     sizes = {"restoration": load_config(config.restoration / CONFIG).size, "student": config.size}
     try:

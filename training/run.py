@@ -49,7 +49,7 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
     # Restoring leads takes no labels, so its data need not have any.
     restores = config.network == "restoration"
     classes = () if restores else resolve(config.classes, selections["train"])
-    made: dict[str, Any] = {
+    made = {
         "classes": list(classes),
         "data": [
             {"name": cache.name, "fingerprint": cache.fingerprint, "licence": cache.licence}
@@ -62,7 +62,6 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         check_windows(config, before)
         require_finished(before, load_config(before / CONFIG).schedule)
     _check_kinds(config)
-    made["rests_on"] = _weights_before(config)
     with _alone(run):
         if held := [name for name in (CHECKPOINT, BEST) if (run / name).exists()]:
             if not (run / CONFIG).exists():
@@ -72,7 +71,8 @@ def train(config: RunConfig, run: Path) -> dict[str, float]:
         pool, validation = (Pool(selections[kind], classes) for kind in ("train", "validation"))
         task = _task(config, pool, validation)
         if not (run / CHECKPOINT).exists():
-            save_config(config, run, made)
+            weights = {str(before): sha256(before / BEST) for before in config.rests_on}
+            save_config(config, run, {**made, "rests_on": weights})
         best = fit(task, config.schedule, run)
     _log.info("done", run=str(run), **{k: round(v, 4) for k, v in best.items()})
     return best
@@ -147,11 +147,6 @@ def require_same(config: RunConfig, run: Path) -> None:
                 f"{run}: rests on {before}, which was trained anew since; name another folder or "
                 "remove this one"
             )
-
-
-def _weights_before(config: RunConfig) -> dict[str, str]:
-    """The checksum of each run that a configuration rests on, as it is now."""
-    return {str(before): sha256(before / BEST) for before in config.rests_on}
 
 
 def check_windows(config: RunConfig, other: Path) -> None:

@@ -97,13 +97,11 @@ class MitBih:
         if next(folder.glob("*.atr"), None) is None:
             raise TrainingError(f"{folder}: no .atr with its .hea; expected MIT-BIH records")
         names = {path.stem for end in ("atr", "hea") for path in folder.glob(f"*.{end}")}
-        for path in (folder / f"{name}.atr" for name in sorted(names)):
+        for path in (folder / f"{name}.hea" for name in sorted(names)):
             try:
-                header = read_header(path.with_suffix(".hea"))
+                header = read_header(path)
             except (RecordingError, OSError) as error:
-                raise TrainingError(
-                    f"{path.with_suffix('.hea')}: cannot be read ({error})"
-                ) from None
+                raise TrainingError(f"{path}: cannot be read ({error})") from None
             pieces = int(_length(path, header) / header.rate / PIECE_S)
             # One that is too short or cannot be read is reported when its turn comes.
             self._ids += [f"{path.stem}/{piece}" for piece in range(max(1, pieces))]
@@ -154,7 +152,7 @@ def _length(path: Path, header: Header) -> int:
     if header.n_samples is not None:
         return header.n_samples
     try:
-        recording = read_recording(path.with_suffix(".hea"))
+        recording = read_recording(path)
     except RecordingError:
         return 0
     return round(recording.duration_s * recording.rate)

@@ -15,7 +15,7 @@ _READ = frozenset({".asc", ".atr", ".csv", ".dat", ".edf", ".hea", ".mat", ".npz
 _NOT_DATA = "lost+found"
 
 
-def state_of(origin: Path) -> str:
+def _state_of(origin: Path) -> str:
     """SHA-256 over the names, sizes and times of change of every file a reader may look at.
 
     Args:
@@ -37,18 +37,22 @@ def state_of(origin: Path) -> str:
     return digest.hexdigest()
 
 
-def require_unchanged(origin: Path, prepared: Path, state: str) -> None:
+def require_unchanged(origin: Path, prepared: Path) -> str:
     """Refuse to go on with, or to take for prepared, what came of other files.
 
     A folder of an earlier version does not say what it came of; it is taken at its word.
 
+    Returns:
+        What is to stand in ``STATE``: a checksum of what the files look like now.
+
     Raises:
-        TrainingError: the data set has changed since.
+        TrainingError: the data set has changed since, or cannot be listed.
     """
+    state = _state_of(origin)
     try:
         held = (prepared / STATE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        return
+        return state
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"{prepared / STATE}: cannot be read ({error})") from None
     if held != state:
@@ -57,6 +61,7 @@ def require_unchanged(origin: Path, prepared: Path, state: str) -> None:
             f" prepare it anew, or name another ({prepared / STATE} alone, if nothing that counts"
             " has changed)"
         )
+    return state
 
 
 def _files(folder: Path) -> Iterator[Path]:

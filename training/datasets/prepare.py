@@ -23,7 +23,7 @@ from rich.progress import (
 from models.conditioning import condition
 from training.datasets.cache import FORMAT, LABELS, MANIFEST, RECORDS, Cache, read_entries
 from training.datasets.labels import with_equivalents
-from training.datasets.origin import STATE, require_unchanged, state_of
+from training.datasets.origin import STATE, require_unchanged
 from training.datasets.record import Record, Skip, Source
 from training.datasets.report import Report, summarize
 from training.datasets.splits import hashed_fold
@@ -92,9 +92,7 @@ def prepare(
         "source_records": len(ids),
         "source_ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
     }
-    state = None if origin is None else state_of(origin)
-    if origin is not None and state is not None:
-        require_unchanged(origin, path, state)
+    state = None if origin is None else require_unchanged(origin, path)
     if (path / MANIFEST).is_file():
         check_settings(path, settings_of(path) or {}, settings)
         Cache(path)

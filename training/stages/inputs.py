@@ -1,7 +1,6 @@
 """What a classifier reads of a record: all leads, one lead and zeros, or restored leads."""
 
 import contextlib
-import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 from models.leads import LEADS
 from models.restoration import RestorationNet
 from training.augment import augment
+from training.datasets.cache import sha256
 from training.errors import TrainingError
 from training.faults import distort
 from training.files import replacing
@@ -154,7 +154,7 @@ class RestoredLeads:
         """The restored leads of a whole cache, memory-mapped, [windows, 12, time]."""
         if path not in self._stored:
             cache = pool.parts[at].cache
-            weights = hashlib.sha256((self._run / BEST).read_bytes()).hexdigest()[:12]
+            weights = sha256(self._run / BEST)[:12]
             kept = self._run / f"restored-{cache.fingerprint[:12]}-{weights}-{self._lead}.npy"
             if not kept.exists():
                 self._write(kept, pool, at)
