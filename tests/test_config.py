@@ -492,7 +492,12 @@ def test_a_device_may_have_one_source_only(path: Path) -> None:
             "a: 2024-13-45",
             f"line 1, column 4: {NOT_A_VALUE}",
         ),
-        ("[" * 5000, "is nested too deeply"),
+        (
+            "a: {<<: {b: 1}, b: 2, b: 3}",
+            "line 1, column 23: the key 'b' is given twice",
+        ),
+        ("[" * 5000, "is not YAML: nested too deeply"),
+        (r'a: "\UFFFFFFFF"', r"is not YAML: an escape (\U) that is no character"),
         ("a: 1\nb: \x07\n", "line 2: a character that YAML does not allow"),
         (b"a: 1\nb: \xff\n", "line 2: is not UTF-8 text"),
         (b"#" * 1_000_001, "is larger than 1 MB; is this the configuration?"),

@@ -24,7 +24,6 @@ from training.datasets.record import Record
 from training.errors import TrainingError
 from training.pool import Pool, Shuffle
 from training.results import evaluate
-from training.yaml_text import parse
 
 
 def test_a_class_of_several_columns_is_positive_where_any_is(toy: Path) -> None:
@@ -205,9 +204,12 @@ def test_what_says_nothing_is_refused(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("network: student\nnetwork: teacher\n", "key 'network' is given twice"),
-        ("schedule:\n  steps: 1\n  batch: 2\n  steps: 3\n", "line 2: key 'steps' is given twice"),
-        ("seed: 2020-99-99\n", "not YAML: .*month must be in"),
+        (
+            "network: student\nnetwork: teacher\n",
+            "line 2, column 1: the key 'network' is given twice",
+        ),
+        ("schedule:\n  steps: 1\n  steps: 3\n", "line 3, column 3: the key 'steps' is given twice"),
+        ("seed: 2020-99-99\n", "not YAML: line 1, column 7: looks like a number, a date or a tag"),
         ("[" * 5000, "not YAML: nested too deeply"),
     ],
 )
@@ -224,9 +226,6 @@ def test_an_anchor_may_be_merged(tmp_path: Path) -> None:
     )
     first, second = load_config(tmp_path / "r.yaml").data
     assert (first.train, second.train, second.cache) == ([1], [1], Path("b"))
-    # PyYAML writes what is merged into the very node that it is merged from.
-    text = "a: &a {k: 0}\nx: [[[&b {<<: *a, k: 1}]]]\nc: {<<: *b}\n"
-    assert parse(text) == {"a": {"k": 0}, "x": [[[{"k": 1}]]], "c": {"k": 1}}
 
 
 @pytest.mark.parametrize("to", ["/dev/full", "closed"])

@@ -26,8 +26,8 @@ from typing import Any
 import structlog
 import yaml
 
+from models.yaml_text import parse
 from training.errors import TrainingError
-from training.yaml_text import parse
 
 _STAGES = {
     "pretrain": ("restoration", "masked", "contrast", "teacher"),

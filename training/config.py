@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.classifier import SIZES
 from models.leads import LEADS
 from models.restoration import WIDTHS
+from models.yaml_text import parse
 from training.errors import TrainingError
 from training.files import write_text
-from training.yaml_text import parse
 
 CONFIG = "run.yaml"
 ANY = "any"

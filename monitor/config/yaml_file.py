@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from models.yaml_text import RefusedError, parse
 from monitor.config.problems import ConfigError
 
 # A configuration that is larger is some other file.
@@ -46,14 +47,15 @@ def _read(path: Path) -> tuple[str, dict[Any, Any] | None]:
 
 def _parse(text: str) -> tuple[str, dict[Any, Any] | None]:
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, only stricter
+        _refuse_aliases(text)
+        document = parse(text)
     except yaml.MarkedYAMLError as error:
         return _syntax_problem(error), None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return f"line {line}: a character that YAML does not allow", None
-    except RecursionError:
-        return "is nested too deeply", None
+    except yaml.YAMLError as error:
+        return f"is not YAML: {error}", None
     if document is None:
         return "is empty", None
     if not isinstance(document, dict):
@@ -61,11 +63,25 @@ def _parse(text: str) -> tuple[str, dict[Any, Any] | None]:
     return "", document
 
 
+def _refuse_aliases(text: str) -> None:
+    """Refuse them: they can blow up, and a * that begins a text is hardly ever meant as one."""
+    try:
+        events = yaml.parse(text, Loader=yaml.SafeLoader)
+        alias = next((e for e in events if isinstance(e, yaml.AliasEvent)), None)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        return  # a syntax error before any alias; whoever parses meets it again
+    if alias:
+        assert isinstance(alias.start_mark, yaml.Mark)
+        raise RefusedError(
+            "aliases (*name) are not supported; put text with a * in quotes", alias.start_mark
+        )
+
+
 def _syntax_problem(error: yaml.MarkedYAMLError) -> str:
+    if isinstance(error, RefusedError):
+        return str(error)
     mark = error.problem_mark or error.context_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    if isinstance(error, _RefusedError):
-        return f"{place}{error.problem}"
     # PyYAML quotes single characters, its own <tokens>, and sometimes a word of the file, which may
     # be part of a password; words are left out.
     words = re.sub(r"""(['"])(.+?)\1""", _without_words, error.problem or "not valid YAML")
@@ -74,43 +90,3 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> str:
 
 def _without_words(quoted: re.Match[str]) -> str:
     return quoted[0] if re.fullmatch(r"<[a-z ]+>|\\?.", quoted[2]) else "…"
-
-
-class _RefusedError(yaml.MarkedYAMLError):
-    """What only this module refuses; its text shows nothing but a key."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses what people never mean (a key given twice) and what can blow up (aliases)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise _RefusedError(
-                problem="aliases (*name) are not supported; put text with a * in quotes",
-                problem_mark=self.get_event().start_mark,  # type: ignore[no-untyped-call]
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                name = repr(key_node.value[:64]) if isinstance(key_node, yaml.ScalarNode) else ""
-                raise _RefusedError(
-                    problem=f"the key {name} is given twice",
-                    problem_mark=key_node.start_mark,
-                )
-            seen.add(key)
-        return mapping
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        # PyYAML lets errors of int(), date() and the like through: 2024-13-45, 0x_, !!bool maybe.
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
-            raise _RefusedError(
-                problem="looks like a number, a date or a tag but is none; put text in quotes",
-                problem_mark=node.start_mark,
-            ) from None
