@@ -5,7 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: run test check format accuracy bench bundle clean
+# What is installed is what requirements/ names by its hash: no other version, nothing compiled here.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCKED := $(PIP) install --require-hashes --only-binary :all:
+ITSELF := $(PIP) install --no-deps --no-build-isolation --editable .
+
+.PHONY: run test check format accuracy bench bundle lock clean
 
 run: $(VENV)/base  ## simulated patients, real pipeline: leadone demo
 	$(BIN)/leadone demo
@@ -58,6 +63,10 @@ bundle: $(VENV)/dev  ## train, distil and export the bundles (hours on two cores
 	  --set size=tiny --set start=runs/shipped/tiny -r runs/shipped/tiny-balanced
 	$(BIN)/python -m training export runs/shipped/tiny-balanced --bundle lead1-tiny --version 5 --data $(DATA)
 
+lock: | $(BIN)/python  ## renew requirements/ within the ranges of pyproject.toml
+	$(LOCKED) -r requirements/uv.txt
+	$(BIN)/python requirements/lock.py
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -65,10 +74,14 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leadone needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/base: pyproject.toml requirements/build.txt requirements/base.txt | $(BIN)/python
+	$(LOCKED) -r requirements/build.txt -r requirements/base.txt
+	$(ITSELF)
 	touch $@
 
-$(VENV)/dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+# The CPU build of torch if pip is offered it; PyPI's for Linux is for CUDA, and needs its libraries.
+$(VENV)/dev: pyproject.toml $(wildcard requirements/*.txt) | $(BIN)/python
+	$(LOCKED) --no-deps -r requirements/torch-cpu.txt 2>/dev/null || $(LOCKED) --no-deps -r requirements/cuda.txt
+	$(LOCKED) --no-deps -r requirements/build.txt -r requirements/dev.txt
+	$(ITSELF)
 	touch $(VENV)/base $@

@@ -1,4 +1,4 @@
-"""What ``pip install leadone`` puts on a gateway."""
+"""What leadone and the locked requirements put on a gateway."""
 
 import json
 import shutil
@@ -59,12 +59,16 @@ def footprint() -> Footprint:
         environment = Path(folder) / "venv"
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
         python = str(environment / "bin" / "python")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-        install = [*pip, "install", str(source)]
-        done = subprocess.run(install, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-            raise NotInstalledError(f"pip failed: {last[0][:200]}")
+        install = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        locked = [f"--requirement={ROOT / 'requirements' / name}.txt" for name in ("build", "base")]
+        for what in (
+            ["--require-hashes", "--only-binary=:all:", *locked],
+            ["--no-deps", "--no-build-isolation", str(source)],
+        ):
+            done = subprocess.run([*install, *what], capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+                raise NotInstalledError(f"pip failed: {last[0][:200]}")
         weighed = subprocess.run([python, "-c", _SIZES], capture_output=True, text=True, check=True)
         sizes: dict[str, int] = json.loads(weighed.stdout)
     for tool in ("pip", "setuptools"):

@@ -245,8 +245,8 @@ def _installation(installed: Footprint | str) -> str:
     rows.append((f"{len(rest)} others", f"{sum(mb for _, mb in rest):.1f} MB"))
     rows.append(("**all**", f"**{installed.total:.1f} MB**"))
     return (
-        "`pip install .` into a new environment, without extras; neither torch nor scipy comes "
-        f"along.\n\n{_table(('package', 'size'), rows)}"
+        "The locked requirements and leadone in a new environment, without extras; neither torch "
+        f"nor scipy comes along.\n\n{_table(('package', 'size'), rows)}"
     )
 
 

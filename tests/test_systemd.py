@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import absent
 
-DEPLOY = Path(__file__).parents[1] / "deploy" / "systemd"
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy" / "systemd"
 UNIT = DEPLOY / "leadone.service"
 INSTALL = DEPLOY / "install.sh"
 COMMAND = "/opt/leadone/bin/leadone"
@@ -138,53 +140,104 @@ def test_systemd_rates_the_hardened_unit_as_little_exposed() -> None:
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr
 
 
-def make_wheel(folder: Path, version: str) -> Path:
-    """A leadone that answers ``config example`` with its version, and nothing else."""
-    info = f"leadone-{version}.dist-info"
-    script = f"""
+SCRIPT = """
 import sys
 
 def main():
     assert sys.argv[1:] == ["config", "example"]
     print("# {version}")
 """
-    files = {
-        "leadone_stub.py": script,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: leadone\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "[console_scripts]\nleadone = leadone_stub:main\n",
-    }
+
+
+def make_wheel(
+    folder: Path, version: str, name: str = "leadone", requires: str = "beats>=1"
+) -> Path:
+    """A leadone that answers ``config example`` with its version, or a package of nothing."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    wheel_tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {f"{info}/METADATA": metadata, f"{info}/WHEEL": wheel_tags}
+    if name == "leadone":
+        files[f"{info}/METADATA"] += f"Requires-Dist: {requires}\nProvides-Extra: postgres\n"
+        files[f"{info}/entry_points.txt"] = "[console_scripts]\nleadone = leadone_stub:main\n"
+        files["leadone_stub.py"] = SCRIPT.format(version=version)
     record = ""
-    for name, text in files.items():
+    for path, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
-        record += f"{name},sha256={digest.decode()},{len(text)}\n"
+        record += f"{path},sha256={digest.decode()},{len(text)}\n"
     files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
-    wheel = folder / f"leadone-{version}-py3-none-any.whl"
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
+        for path, text in files.items():
+            archive.writestr(path, text)
     return wheel
 
 
-def install(root: Path | None, *arguments: str | Path, **environment: str) -> tuple[int, str]:
-    if sys.platform != "linux":
-        absent("Linux")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    done = subprocess.run(
-        [INSTALL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **kept,
-            "PIP_NO_INDEX": "1",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTHON": sys.executable,
-            "DESTDIR": str(root) if root else "",
-            **environment,
-        },
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip is offered: each version of what leadone needs, the locked one not the newest."""
+    folder = tmp_path_factory.mktemp("index")
+    for name in ("beats", "driver"):
+        for version in ("1.0", "1.1"):
+            make_wheel(folder, version, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory, index: Path) -> Path:
+    """The installer as it lies in the sources, beside requirements that need no network."""
+    folder = tmp_path_factory.mktemp("sources")
+    shutil.copytree(DEPLOY, folder / "deploy/systemd")
+    (folder / "requirements").mkdir()
+    lock(folder, index)
+    return folder
+
+
+def lock(sources: Path, index: Path) -> None:
+    lines = {}
+    for name in ("beats", "driver"):
+        content = (index / f"{name}-1.0-py3-none-any.whl").read_bytes()
+        lines[name] = f"{name}==1.0 --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+    (sources / "requirements/base.txt").write_text(lines["beats"])
+    (sources / "requirements/postgres.txt").write_text(lines["beats"] + lines["driver"])
+
+
+Install = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="session")
+def install(sources: Path, index: Path) -> Install:
+    def run(
+        root: Path | None, *arguments: str | Path, sources: Path = sources, **environment: str
+    ) -> tuple[int, str]:
+        if sys.platform != "linux":
+            absent("Linux")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+        done = subprocess.run(
+            [sources / INSTALL.relative_to(ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                **kept,
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": str(index),
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                "PYTHON": sys.executable,
+                "DESTDIR": str(root) if root else "",
+                **environment,
+            },
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def installed(root: Path) -> set[str]:
+    """Name and version of what the environment of a root holds, but for pip and setuptools."""
+    found = (root / "opt/leadone").rglob("site-packages/*.dist-info")
+    names = {path.stem for path in found}
+    return {name for name in names if not name.startswith(("pip-", "setuptools-"))}
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +247,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, wheels: tuple[Path, Path]) -> Path:
+def root(
+    tmp_path_factory: pytest.TempPathFactory, wheels: tuple[Path, Path], install: Install
+) -> Path:
     root = tmp_path_factory.mktemp("root")
     code, output = install(root, wheels[0])
     assert code == 0, output
@@ -214,7 +269,7 @@ def test_the_installer_puts_everything_in_its_place(root: Path) -> None:
 
 
 def test_a_second_run_upgrades_and_keeps_the_configuration(
-    root: Path, wheels: tuple[Path, Path]
+    root: Path, wheels: tuple[Path, Path], install: Install
 ) -> None:
     config = root / CONFIG.lstrip("/")
     config.write_text("mine: true\n")
@@ -233,7 +288,7 @@ def test_a_second_run_upgrades_and_keeps_the_configuration(
 
 
 def test_a_wheel_rebuilt_under_the_same_version_replaces_the_installed_one(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, install: Install
 ) -> None:
     wheel = make_wheel(tmp_path, "2.0")
     assert install(root, wheel)[0] == 0
@@ -244,8 +299,56 @@ def test_a_wheel_rebuilt_under_the_same_version_replaces_the_installed_one(
     assert list((root / "opt/leadone").rglob("leadone_added.py"))
 
 
+def test_what_leadone_needs_comes_in_the_locked_version(
+    root: Path, wheels: tuple[Path, Path], install: Install
+) -> None:
+    assert install(root, wheels[0])[0] == 0
+    assert installed(root) == {"leadone-1.0", "beats-1.0"}
+    code, output = install(root, f"{wheels[1]}[postgres]")
+    assert code == 0, output
+    assert installed(root) == {"leadone-1.1", "beats-1.0", "driver-1.0"}
+
+
+def test_a_file_with_another_hash_is_not_installed(
+    sources: Path, index: Path, tmp_path: Path, wheels: tuple[Path, Path], install: Install
+) -> None:
+    shutil.copytree(sources, tmp_path / "sources")
+    shutil.copytree(index, tmp_path / "index")
+    with zipfile.ZipFile(tmp_path / "index/beats-1.0-py3-none-any.whl", "a") as archive:
+        archive.writestr("beats_added.py", "")
+    code, output = install(
+        tmp_path,
+        wheels[0],
+        sources=tmp_path / "sources",
+        PIP_FIND_LINKS=str(tmp_path / "index"),
+    )
+    assert code == 1
+    assert "DO NOT MATCH THE HASHES" in output
+    assert installed(tmp_path) == set()
+    assert not (tmp_path / CONFIG.lstrip("/")).exists()
+
+
+def test_a_package_of_another_release_than_the_installer_is_refused(
+    tmp_path: Path, install: Install
+) -> None:
+    code, output = install(tmp_path, make_wheel(tmp_path, "3.0", requires="beats>=1.1"))
+    assert code == 1
+    assert "leadone 3.0 has requirement beats>=1.1, but you have beats 1.0" in output
+    assert not (tmp_path / CONFIG.lstrip("/")).exists()
+
+
+def test_without_its_requirements_the_installer_touches_nothing(
+    sources: Path, tmp_path: Path, wheels: tuple[Path, Path], install: Install
+) -> None:
+    shutil.copytree(sources / "deploy", tmp_path / "alone/deploy")
+    code, output = install(tmp_path / "root", wheels[0], sources=tmp_path / "alone")
+    assert code == 1
+    assert "no folder" in output
+    assert not (tmp_path / "root").exists()
+
+
 def test_no_half_written_configuration_is_left_behind(
-    root: Path, tmp_path: Path, wheels: tuple[Path, Path]
+    root: Path, tmp_path: Path, wheels: tuple[Path, Path], install: Install
 ) -> None:
     bare = tmp_path / "bare"
     (bare / "opt").mkdir(parents=True)
@@ -262,7 +365,7 @@ def test_no_half_written_configuration_is_left_behind(
 
 
 def test_uninstalling_leaves_configuration_and_a_foreign_command(
-    root: Path, tmp_path: Path, wheels: tuple[Path, Path]
+    root: Path, tmp_path: Path, wheels: tuple[Path, Path], install: Install
 ) -> None:
     (tmp_path / "opt").mkdir()
     (tmp_path / "opt/leadone").symlink_to(root / "opt/leadone")
@@ -280,20 +383,21 @@ def test_uninstalling_leaves_configuration_and_a_foreign_command(
     assert foreign.read_text() == "another program"
 
 
-def test_help_and_misuse(tmp_path: Path) -> None:
+def test_help_and_misuse(tmp_path: Path, install: Install) -> None:
     code, output = install(tmp_path, "--help")
     assert code == 0
     assert output.startswith("Usage: install.sh")
     assert install(tmp_path, "--frobnicate")[0] == 2
     assert install(tmp_path, "one", "two")[0] == 2
-    code, output = install(tmp_path, PYTHON="/nonexistent/python")
+    assert install(tmp_path, "leadone[train]")[0] == 2
+    code, output = install(tmp_path, "leadone", PYTHON="/nonexistent/python")
     assert code == 1
     assert "Python 3.11" in output
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may install")
-def test_it_asks_for_root() -> None:
+def test_it_asks_for_root(install: Install) -> None:
     code, output = install(None, "package-that-is-not-reached")
     assert code == 1
     assert "must run as root" in output

@@ -9,6 +9,7 @@ PYTHON=${PYTHON:-python3}
 prefix=/opt/leadone
 config=/etc/leadone/leadone.yaml
 unit=/etc/systemd/system/leadone.service
+locked=$here/../../requirements
 state=/var/lib/leadone
 link=/usr/local/bin/leadone
 
@@ -18,8 +19,13 @@ Usage: install.sh [--start] [PACKAGE]
        install.sh --uninstall
 
 Installs leadone as a systemd service, or upgrades it. PACKAGE is whatever pip
-takes: a wheel, a source folder, a requirement such as "leadone[postgres]==0.1.0".
+takes: a wheel, a source folder, a requirement such as "leadone==0.1.0"; with
+"[postgres]" after its name, what a PostgreSQL database needs comes along.
 Without it, the source folder this script lies in is installed.
+
+Everything that leadone needs is installed in the versions, and by the hashes,
+of the folder requirements/ of the sources that this script lies in. They must
+be of the same release as PACKAGE.
 
   --start      start the service if it is not running (otherwise it is only
                enabled, to be started once the configuration has been edited);
@@ -88,11 +94,16 @@ install_program() {
         "$PYTHON" -m venv --clear "$venv"
     fi
     say "installing $package into $venv"
-    "$venv/bin/python" -m pip install --quiet --upgrade "$package"
-    # pip takes a wheel of the version that is already there for the same wheel. It need not be.
-    case ${package%%\[*} in
-        *.whl) "$venv/bin/python" -m pip install --quiet --force-reinstall --no-deps "$package" ;;
-    esac
+    set -- -r "$locked/base.txt"
+    case $package in *'[postgres]'*) set -- -r "$locked/postgres.txt" ;; esac
+    # A wheel has been built already.
+    case ${package%%\[*} in *.whl) ;; *) set -- "$@" -r "$locked/build.txt" ;; esac
+    "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: "$@"
+    # Forced, for pip takes a wheel of the version that is already there for the same wheel. It need not be.
+    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --force-reinstall "$package"
+    if missing=$("$venv/bin/python" -m pip check | grep '^leadone '); then
+        die "$package does not go with $locked: $missing"
+    fi
     [ -x "$venv/bin/leadone" ] || die "$package has brought no leadone command"
 }
 
@@ -168,6 +179,10 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+case $package in
+    *'[postgres]'*) ;;
+    *'['*) misused "no other extra than [postgres] is for a service" ;;
+esac
 check_machine
 if [ "$action" = uninstall ]; then
     [ -z "$package" ] || misused "--uninstall takes no package"
@@ -178,6 +193,7 @@ if [ -z "$package" ]; then
     package=$(CDPATH='' cd -- "$here/../.." && pwd)
     [ -f "$package/pyproject.toml" ] || misused "no source folder around this script: name a package"
 fi
+[ -f "$locked/base.txt" ] || die "no folder $locked: run this script where it lies in the sources"
 check_python
 create_user
 install_program
