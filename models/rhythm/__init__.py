@@ -1,0 +1,1 @@
+"""The watch for lethal rhythms: features, classifier, and the decision of each second."""
