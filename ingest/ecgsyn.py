@@ -20,6 +20,7 @@ That is Bazett's law for the QT interval, and it is kept for the T wave; a real 
 with the rate and a PR interval only little, so that their times follow RR⁰ and RR^¼.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +41,11 @@ _P_ONSET_S = 0.050  # before the peak of P
 _J_ST_S = (0.075, 0.145)  # the two Gaussians of an ST segment
 _ST_WIDTH_S = 0.042
 _ST_SHARE = 0.708  # so that the two add up to 1 halfway
+_LEFT_ONSET_S = 0.090  # onset of a QRS that begins in the right ventricle, before its peak
+_SPIKE_S = 0.020  # from a pacemaker's spike to the onset of QRS
+# A spike lasts half a millisecond; what a device that records up to some 40 Hz makes of it, longer.
+_SPIKE_WIDTH_S = 0.004
+_P_SHARES, _P_AT_S, _P_WIDTH_S = (0.75, 0.55), (-0.012, 0.016), 0.017
 
 
 class Waves(NamedTuple):
@@ -94,10 +100,13 @@ class Anatomy:
         turn = 1 + 0.035 * np.sin(2 * np.pi * 0.25 * beat.r_s) + 0.015 * rng.standard_normal()
         p, t = 1 + 0.06 * rng.standard_normal(2)
         qt = np.sqrt(beat.rr_s)
-        if beat.type is BeatType.VENTRICULAR:
-            rows = self._ventricular(qt)
-        else:
-            rows = self._conducted(beat, p, t, qt)
+        match beat.type:
+            case BeatType.VENTRICULAR:
+                rows = self._ventricular(qt, beat.twist)
+            case BeatType.LEFT_BUNDLE_BRANCH_BLOCK | BeatType.PACED:
+                rows = self._from_the_right(beat, p, qt)
+            case _:
+                rows = self._conducted(beat, p, t, qt)
         peak, at, width = np.array(rows).T
         return Waves(turn * peak, at, width)
 
@@ -113,18 +122,52 @@ class Anatomy:
             (0.45 * lift * t * self.t, 0.235 * qt, 0.050 * qt),
             (0.70 * lift * t * self.t, 0.282 * qt, 0.032 * qt),
         ]
-        if beat.pr_s is not None:
-            at = -_QRS_ONSET_S - beat.pr_s * beat.rr_s**0.25 + _P_ONSET_S
-            rows += [
-                (0.75 * p * self.p, at - 0.012, 0.017),
-                (0.55 * p * self.p, at + 0.016, 0.017),
-            ]
+        if beat.type is BeatType.RIGHT_BUNDLE_BRANCH_BLOCK:
+            # The right ventricle comes late and slowly, away from lead I: a broad, slurred S.
+            rows.append((-0.40 * self.r, 0.058, 0.021))
+        rows += self._atrial(beat, p, _QRS_ONSET_S)
         if beat.st_uv:
             rows += [(_ST_SHARE * beat.st_uv, at, _ST_WIDTH_S) for at in _J_ST_S]
         return rows
 
-    def _ventricular(self, qt: float) -> list[tuple[float, float, float]]:
+    def _from_the_right(self, beat: Beat, p: float, qt: float) -> list[tuple[float, float, float]]:
+        """QRS that begins in the right ventricle: left bundle branch block, or a pacemaker there.
+
+        In lead I a broad, notched R of 0.12 s and more without Q or S, and T the other way
+        (Surawicz et al., AHA/ACCF/HRS recommendations for the standardization and interpretation
+        of the electrocardiogram, part III. Circulation 119:e235-e240, 2009).
+        """
+        rows = [
+            (0.60 * self.r, -0.048, 0.018),
+            (0.90 * self.r, 0.0, 0.021),
+            (-0.45 * self.t, 0.200 * qt, 0.060 * qt),
+            (-0.60 * self.t, 0.280 * qt, 0.040 * qt),
+        ]
+        if beat.spike_uv:
+            rows.append((beat.spike_uv, -_LEFT_ONSET_S - _SPIKE_S, _SPIKE_WIDTH_S))
+        return rows + self._atrial(beat, p, _LEFT_ONSET_S)
+
+    def _atrial(self, beat: Beat, p: float, onset_s: float) -> list[tuple[float, float, float]]:
+        """P wave of a beat whose QRS begins ``onset_s`` before its peak, if it has one."""
+        if beat.pr_s is None:
+            return []
+        at = -onset_s - beat.pr_s * beat.rr_s**0.25 + _P_ONSET_S
+        return [
+            (share * p * self.p, at + place, _P_WIDTH_S)
+            for share, place in zip(_P_SHARES, _P_AT_S, strict=True)
+        ]
+
+    def _ventricular(self, qt: float, twist: float) -> list[tuple[float, float, float]]:
         """Wide QRS, its T wave the other way; a downward one starts with a small r."""
+        rows = self._premature(qt)
+        if not twist:
+            return rows
+        # What the turning axis takes from the one shape it gives to another, a smaller one across
+        # it: the trace narrows where it twists, and does not vanish.
+        across = (0.3 * math.sin(twist) * self.pvc, 0.035, 0.035)
+        return [(math.cos(twist) * peak, at, width) for peak, at, width in rows] + [across]
+
+    def _premature(self, qt: float) -> list[tuple[float, float, float]]:
         t = [
             (-0.12 * self.pvc, 0.150, 0.045),
             (-0.26 * self.pvc, 0.225 * qt, 0.055 * qt),
@@ -164,6 +207,28 @@ def fibrillatory_waves(t: Floats, anatomy: Anatomy) -> Floats:
     phase = 2 * np.pi * anatomy.f_hz * t + swing_hz / sway_hz * np.sin(2 * np.pi * sway_hz * t)
     strength = anatomy.f_uv * (1 + 0.35 * np.sin(2 * np.pi * 0.11 * t))
     return np.asarray(strength * _sawtooth(phase, 3))
+
+
+def p_waves(t: Floats, start_s: float, per_minute: float, anatomy: Anatomy) -> Floats:
+    """Return P waves that no QRS answers, float64 [n], in µV.
+
+    Args:
+        t: times of the samples, float64 [n], ascending, in seconds.
+        start_s: from when the atria count, in seconds.
+        per_minute: how many P waves a minute.
+        anatomy: whose.
+    """
+    waves = Waves(
+        anatomy.p * np.array(_P_SHARES), np.array(_P_AT_S), np.full(len(_P_AT_S), _P_WIDTH_S)
+    )
+    out = np.zeros(len(t))
+    step = 60 / per_minute
+    first = math.floor((t[0] - BEFORE_R_S - start_s) / step)
+    last = math.ceil((t[-1] + AFTER_R_S - start_s) / step)
+    for i in range(first, last + 1):
+        at = start_s + (i + 0.5) * step
+        render(t, at + 0.03 * step * math.sin(2 * math.pi * 0.25 * at), waves, out)
+    return out
 
 
 def flutter_waves(t: Floats, wave_s: float, anatomy: Anatomy) -> Floats:

@@ -27,10 +27,30 @@ class EpisodeKind(StrEnum):
     FIRST_DEGREE_AV_BLOCK = "first_degree_av_block"
     ST_ELEVATION = "st_elevation"
     ST_DEPRESSION = "st_depression"
+    VENTRICULAR_TACHYCARDIA = "ventricular_tachycardia"
+    VENTRICULAR_FLUTTER = "ventricular_flutter"
+    VENTRICULAR_FIBRILLATION = "ventricular_fibrillation"
+    TORSADES = "torsades"
+    ASYSTOLE = "asystole"
+    SUPRAVENTRICULAR_TACHYCARDIA = "supraventricular_tachycardia"
+    LEFT_BUNDLE_BRANCH_BLOCK = "left_bundle_branch_block"
+    RIGHT_BUNDLE_BRANCH_BLOCK = "right_bundle_branch_block"
+    PACED_RHYTHM = "paced_rhythm"
+
+
+PULSELESS = frozenset(
+    {
+        EpisodeKind.VENTRICULAR_FLUTTER,
+        EpisodeKind.VENTRICULAR_FIBRILLATION,
+        EpisodeKind.TORSADES,
+        EpisodeKind.ASYSTOLE,
+    }
+)
+"""The kinds in which the heart has stopped pumping, whatever its trace looks like."""
 
 
 # What an episode of each kind may be told, and what it does when it is not told.
-_DEFAULTS: dict[EpisodeKind, dict[str, float]] = {
+_DEFAULTS: dict[EpisodeKind, dict[str, float | None]] = {
     EpisodeKind.SINUS_RHYTHM: {"heart_rate": 72.0},
     EpisodeKind.SINUS_BRADYCARDIA: {"heart_rate": 45.0},
     EpisodeKind.SINUS_TACHYCARDIA: {"heart_rate": 125.0},
@@ -43,6 +63,16 @@ _DEFAULTS: dict[EpisodeKind, dict[str, float]] = {
     EpisodeKind.FIRST_DEGREE_AV_BLOCK: {"heart_rate": 66.0, "pr_s": 0.28},
     EpisodeKind.ST_ELEVATION: {"heart_rate": 80.0, "st_uv": 250.0},
     EpisodeKind.ST_DEPRESSION: {"heart_rate": 80.0, "st_uv": 150.0},
+    EpisodeKind.VENTRICULAR_TACHYCARDIA: {"heart_rate": 180.0, "p_waves": None},
+    EpisodeKind.VENTRICULAR_FLUTTER: {"heart_rate": 270.0, "amplitude_uv": 1200.0},
+    # The mean of the dominant frequencies in Clayton et al. (see ingest.ventricles).
+    EpisodeKind.VENTRICULAR_FIBRILLATION: {"dominant_hz": 4.8, "amplitude_uv": 600.0},
+    EpisodeKind.TORSADES: {"heart_rate": 220.0},
+    EpisodeKind.ASYSTOLE: {"p_waves": None},
+    EpisodeKind.SUPRAVENTRICULAR_TACHYCARDIA: {"heart_rate": 180.0},
+    EpisodeKind.LEFT_BUNDLE_BRANCH_BLOCK: {"heart_rate": 75.0},
+    EpisodeKind.RIGHT_BUNDLE_BRANCH_BLOCK: {"heart_rate": 75.0},
+    EpisodeKind.PACED_RHYTHM: {"heart_rate": 70.0, "spike_uv": 500.0},
 }
 
 _LIMITS: dict[str, tuple[float, float, str]] = {
@@ -53,16 +83,31 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
     "pr_s": (0.2, 0.4, "seconds"),
     "st_uv": (50.0, 1000.0, "µV"),
     "conduction": (2, 4, "atrial waves a beat"),
+    "p_waves": (20.0, 150.0, "per minute"),
+    "dominant_hz": (3.0, 7.0, "Hz"),
+    "amplitude_uv": (50.0, 3000.0, "µV"),
+    "spike_uv": (0.0, 5000.0, "µV"),
 }
 
 _RATE_LIMITS: dict[EpisodeKind, tuple[float, float]] = {
     EpisodeKind.SINUS_BRADYCARDIA: (20.0, 59.0),
     EpisodeKind.SINUS_TACHYCARDIA: (101.0, 220.0),
+    EpisodeKind.VENTRICULAR_TACHYCARDIA: (120.0, 250.0),
+    EpisodeKind.VENTRICULAR_FLUTTER: (220.0, 300.0),
+    EpisodeKind.TORSADES: (180.0, 250.0),
+    EpisodeKind.SUPRAVENTRICULAR_TACHYCARDIA: (140.0, 250.0),
+    EpisodeKind.PACED_RHYTHM: (40.0, 180.0),
 }
 
 _TYPICAL_FLUTTER_RATE = 300.0  # atrial waves a minute
 _FLUTTER_RATES = (240.0, 350.0)
 _VT_RR_S = 0.4  # slowest beat-to-beat time of a simulated ventricular run
+
+
+def told(setting: float | None) -> float:
+    """Return a setting that the kind of the episode has, and that is therefore filled in."""
+    assert setting is not None
+    return setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +119,20 @@ class Episode:
     Attributes:
         kind: the rhythm or finding.
         duration_s: how long it lasts, in seconds.
-        heart_rate: mean rate of the sinus node, or of the ventricles in fibrillation and flutter,
-            per minute.
+        heart_rate: mean rate of the sinus node, or of the ventricles where they do not follow it
+            beat by beat, per minute.
         per_minute: premature beats, ventricular runs or pauses per minute.
         pause_s: time from R peak to R peak across a sinus arrest, in seconds.
         run_beats: beats of a ventricular run.
         pr_s: PR interval of the AV block, onset of P to onset of QRS, in seconds.
         st_uv: how far the ST segment is lifted (elevation) or lowered (depression), in µV.
         conduction: atrial flutter waves per conducted beat, 2 to 4.
+        p_waves: P waves per minute that the ventricles do not answer: AV dissociation in
+            ventricular tachycardia, all there is in asystole. None, the default: no such P waves.
+        dominant_hz: frequency around which ventricular fibrillation wanders, in Hz.
+        amplitude_uv: typical height of the waves of ventricular fibrillation or flutter, from peak
+            to peak, in µV. Below 200 µV fibrillation is called fine, else coarse.
+        spike_uv: height of a pacemaker's spike as the device records it, in µV.
         noise: noise of this episode, None for that of the script.
         electrode_off_s: spans without skin contact, seconds from the start of the episode.
         lost_s: spans that never arrive, seconds from the start of the episode.
@@ -100,6 +151,10 @@ class Episode:
     pr_s: float | None = None
     st_uv: float | None = None
     conduction: int | None = None
+    p_waves: float | None = None
+    dominant_hz: float | None = None
+    amplitude_uv: float | None = None
+    spike_uv: float | None = None
     noise: Noise | None = None
     electrode_off_s: Spans = ()
     lost_s: Spans = ()
@@ -128,7 +183,9 @@ class Episode:
         """Fill in the defaults of the kind and refuse settings of another kind."""
         defaults = dict(_DEFAULTS[self.kind])
         if self.kind is EpisodeKind.ATRIAL_FLUTTER:
-            conduction = defaults["conduction"] if self.conduction is None else self.conduction
+            conduction = told(
+                defaults["conduction"] if self.conduction is None else self.conduction
+            )
             defaults["heart_rate"] = _TYPICAL_FLUTTER_RATE / max(conduction, 1)
         for name in _LIMITS:
             if getattr(self, name) is None:
@@ -176,11 +233,19 @@ def _check_spans(name: str, spans: Spans, duration_s: float) -> None:
 
 
 class Placed(NamedTuple):
-    """An episode at its place in time, in seconds from the start of the simulation."""
+    """An episode at its place in time, in seconds from the start of the simulation.
+
+    Attributes:
+        start_s: when it begins.
+        end_s: when the next one begins.
+        episode: what happens.
+        after: what happened before it; None at the very beginning.
+    """
 
     start_s: float
     end_s: float
     episode: Episode
+    after: EpisodeKind | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +284,8 @@ class Script:
 
     def timeline(self) -> Iterator[Placed]:
         """Yield the episodes at their places in time, for ever: the first follows the last."""
-        start_s = 0.0
+        start_s, after = 0.0, None
         for episode in itertools.cycle(self.episodes):
             end_s = start_s + episode.duration_s
-            yield Placed(start_s, end_s, episode)
-            start_s = end_s
+            yield Placed(start_s, end_s, episode, after)
+            start_s, after = end_s, episode.kind

@@ -1,13 +1,15 @@
 """When a simulated heart beats, and how each beat came about."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
-from ingest.episodes import EpisodeKind, Placed
+from ingest.episodes import PULSELESS, EpisodeKind, Placed, told
 
 
 class BeatType(StrEnum):
@@ -15,6 +17,9 @@ class BeatType(StrEnum):
 
     NORMAL = "N"
     VENTRICULAR = "V"
+    LEFT_BUNDLE_BRANCH_BLOCK = "L"
+    RIGHT_BUNDLE_BRANCH_BLOCK = "R"
+    PACED = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Beat:
         rr_s: RR interval to which repolarisation has adapted, in seconds.
         pr_s: PR interval, in seconds; None where no P wave precedes.
         st_uv: ST deviation, in µV.
+        spike_uv: height of the pacemaker's spike before it, in µV.
+        twist: how far its axis has turned from where such a beat usually points, in rad.
     """
 
     r_s: float
@@ -34,6 +41,17 @@ class Beat:
     rr_s: float
     pr_s: float | None
     st_uv: float = 0.0
+    spike_uv: float = 0.0
+    twist: float = 0.0
+
+
+class _Impulse(NamedTuple):
+    """What sets off a beat: when, in seconds, of which type, PR interval in s, twist in rad."""
+
+    r_s: float
+    type: BeatType
+    pr_s: float | None
+    twist: float = 0.0
 
 
 _PR_S = (0.14, 0.18)  # range of healthy PR intervals from which a heart draws its own
@@ -46,6 +64,25 @@ _REFRACTORY = 0.6  # a sinus impulse this early after a ventricular beat, in RR,
 _FLUTTER_R_PHASE = 0.4  # where in its flutter wave a conducted beat falls
 _QT_MEMORY = 0.7  # repolarisation adapts to RR over a few beats
 _LONGEST_QT_RR_S = 1.5
+_FIRST_QT_RR_S = 0.8  # of a heart that begins without a rate
+
+# A premature beat this long after R falls on the T wave: such a beat is what most often sets off
+# ventricular fibrillation (Smirk, R waves interrupting T waves. Br Heart J 11:23-36, 1949).
+_R_ON_T_S = (0.30, 0.36)
+_SECOND_S = (0.26, 0.32)  # and the second one, on the T wave of the first
+_VT_WARM_UP, _VT_WARM_UP_BEATS = 0.12, 3.0  # a tachycardia begins a little slower
+# Beats in which the axis of torsades turns by 180° (first described by Dessertenne, La tachycardie
+# ventriculaire à deux foyers opposés variables. Arch Mal Coeur Vaiss 59:263-272, 1966).
+_HALF_TWIST_BEATS = (5.0, 12.0)
+_CONDUCTED = {
+    EpisodeKind.LEFT_BUNDLE_BRANCH_BLOCK: BeatType.LEFT_BUNDLE_BRANCH_BLOCK,
+    EpisodeKind.RIGHT_BUNDLE_BRANCH_BLOCK: BeatType.RIGHT_BUNDLE_BRANCH_BLOCK,
+}
+_REGULAR = {  # type of the beats, and standard deviation of their intervals in s
+    EpisodeKind.SUPRAVENTRICULAR_TACHYCARDIA: (BeatType.NORMAL, 0.004),
+    EpisodeKind.PACED_RHYTHM: (BeatType.PACED, 0.0005),
+}
+_STUNNED_S = (-0.2, 1.2)  # how much later than an RR interval a heart that stood still begins again
 
 
 class Tachogram:
@@ -75,69 +112,79 @@ class Conductor:
 
     Args:
         rng: source of all chance in it.
+        timeline: the episodes, without end.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, timeline: Iterator[Placed]) -> None:
         self._rng = rng
         self._tachogram = Tachogram(rng)
         self._pr_s = rng.uniform(*_PR_S)
         self._coupling = rng.uniform(*_COUPLING)
         self._vt_rr_s = rng.uniform(0.33, 0.39)
+        self._rhythms: dict[EpisodeKind, Callable[[Placed, float], Iterator[_Impulse]]] = {
+            EpisodeKind.ATRIAL_FIBRILLATION: self._fibrillation,
+            EpisodeKind.ATRIAL_FLUTTER: self._flutter,
+            EpisodeKind.VENTRICULAR_ECTOPY: self._ectopy,
+            EpisodeKind.VENTRICULAR_BIGEMINY: self._ectopy,
+            EpisodeKind.VENTRICULAR_RUNS: self._ectopy,
+            EpisodeKind.SINUS_ARREST: self._arrest,
+            EpisodeKind.VENTRICULAR_TACHYCARDIA: self._ventricular_tachycardia,
+            EpisodeKind.TORSADES: self._torsades,
+            EpisodeKind.VENTRICULAR_FIBRILLATION: self._trigger,
+            EpisodeKind.VENTRICULAR_FLUTTER: self._trigger,
+            EpisodeKind.ASYSTOLE: lambda _placed, _previous: iter(()),
+            EpisodeKind.SUPRAVENTRICULAR_TACHYCARDIA: self._regular,
+            EpisodeKind.PACED_RHYTHM: self._regular,
+        }
+        self._moments = self._beats(timeline)
+        self._coming = next(self._moments)
 
-    def beats(self, timeline: Iterator[Placed]) -> Iterator[Beat]:
-        """Yield the beats of an endless timeline in order of time."""
+    def until(self, end_s: float) -> Iterator[Beat]:
+        """Yield the beats that follow the last one yielded, up to ``end_s`` seconds, in order."""
+        while self._coming[0] < end_s:
+            beat = self._coming[1]
+            self._coming = next(self._moments)
+            if beat is not None:
+                yield beat
+
+    def _beats(self, timeline: Iterator[Placed]) -> Iterator[tuple[float, Beat | None]]:
+        """Yield every beat with its time, and None when an episode ends, for some have no beat."""
         previous = -self._rng.uniform(0.2, 0.6)
         qt_rr: float | None = None
         for placed in timeline:
-            for r_s, kind, pr_s in self._rhythm(placed, previous):
+            rhythm = self._rhythms.get(placed.episode.kind, self._sinus)
+            for r_s, kind, pr_s, twist in rhythm(placed, previous):
                 if r_s >= placed.end_s:
                     break
                 rr = min(r_s - previous, _LONGEST_QT_RR_S)
                 if qt_rr is None:
-                    qt_rr = 60 / _told(placed.episode.heart_rate)
+                    rate = placed.episode.heart_rate
+                    qt_rr = _FIRST_QT_RR_S if rate is None else 60 / rate
                 qt_rr = _QT_MEMORY * qt_rr + (1 - _QT_MEMORY) * rr
-                yield Beat(r_s, kind, qt_rr, pr_s, _st_uv(placed))
+                spike_uv = placed.episode.spike_uv or 0.0
+                yield r_s, Beat(r_s, kind, qt_rr, pr_s, _st_uv(placed), spike_uv, twist)
                 previous = r_s
-
-    def _rhythm(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
-        match placed.episode.kind:
-            case EpisodeKind.ATRIAL_FIBRILLATION:
-                return self._fibrillation(placed, previous)
-            case EpisodeKind.ATRIAL_FLUTTER:
-                return self._flutter(placed, previous)
-            case (
-                EpisodeKind.VENTRICULAR_ECTOPY
-                | EpisodeKind.VENTRICULAR_BIGEMINY
-                | EpisodeKind.VENTRICULAR_RUNS
-            ):
-                return self._ectopy(placed, previous)
-            case EpisodeKind.SINUS_ARREST:
-                return self._arrest(placed, previous)
-            case _:
-                return self._sinus(placed, previous)
+            yield placed.end_s, None
+            if placed.episode.kind in PULSELESS:
+                previous = placed.end_s + self._rng.uniform(*_STUNNED_S)
 
     def _rr(self, placed: Placed, t: float) -> float:
         """Sinus RR interval that begins at ``t``."""
-        mean = 60 / _told(placed.episode.heart_rate)
+        mean = 60 / told(placed.episode.heart_rate)
         # Variability falls with the rate: 35 ms at 60 per minute, 8 ms at 125.
         spread = 0.035 * mean * mean
         return mean + min(spread, 0.08 * mean) * self._tachogram.at(t)
 
-    def _sinus(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
+    def _sinus(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
         pr_s = placed.episode.pr_s or self._pr_s
+        beat = _CONDUCTED.get(placed.episode.kind, BeatType.NORMAL)
         t = previous
         while True:
             t = max(t + self._rr(placed, t), placed.start_s)
-            yield t, BeatType.NORMAL, pr_s
+            yield _Impulse(t, beat, pr_s)
 
-    def _arrest(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
-        pause_s = _told(placed.episode.pause_s)
+    def _arrest(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
+        pause_s = told(placed.episode.pause_s)
         events = self._events(placed)
         due = next(events)
         t = previous
@@ -146,11 +193,9 @@ class Conductor:
             if t >= due and t + pause_s < placed.end_s:
                 rr, due = pause_s, next(events)
             t = max(t + rr, placed.start_s)
-            yield t, BeatType.NORMAL, self._pr_s
+            yield _Impulse(t, BeatType.NORMAL, self._pr_s)
 
-    def _ectopy(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
+    def _ectopy(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
         """Premature ventricular beats over a sinus node that they do not reset.
 
         The sinus impulse that meets a refractory ventricle is lost, which makes the pause after
@@ -163,7 +208,7 @@ class Conductor:
         t = previous
         while True:
             t = max(t + self._rr(placed, t), placed.start_s)
-            yield t, BeatType.NORMAL, self._pr_s
+            yield _Impulse(t, BeatType.NORMAL, self._pr_s)
             if not (always or t >= due):
                 continue
             if not always:
@@ -173,17 +218,15 @@ class Conductor:
             for beat in range(run):
                 gap = max(self._coupling * rr, _COUPLING_FLOOR_S) if beat == 0 else self._vt_rr_s
                 v += gap * self._rng.uniform(0.97, 1.03)
-                yield v, BeatType.VENTRICULAR, None
+                yield _Impulse(v, BeatType.VENTRICULAR, None)
             # Let the node tick on unheard, up to one impulse before the next conducted one.
             while t + rr < v + _REFRACTORY * rr:
                 t += rr
                 rr = self._rr(placed, t)
 
-    def _fibrillation(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
+    def _fibrillation(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
         """RR intervals independent of each other: a refractory time plus a gamma variate."""
-        mean = 60 / _told(placed.episode.heart_rate)
+        mean = 60 / told(placed.episode.heart_rate)
         refractory = min(0.28, 0.6 * mean)
         spread = 0.23 * mean
         shape = ((mean - refractory) / spread) ** 2
@@ -191,21 +234,62 @@ class Conductor:
         while True:
             rr = refractory + self._rng.gamma(shape, (mean - refractory) / shape)
             t = max(t + rr, placed.start_s)
-            yield t, BeatType.NORMAL, None
+            yield _Impulse(t, BeatType.NORMAL, None)
 
-    def _flutter(
-        self, placed: Placed, previous: float
-    ) -> Iterator[tuple[float, BeatType, float | None]]:
+    def _flutter(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
         """Every ``conduction``-th flutter wave is conducted, at a fixed phase of the wave."""
-        rr = 60 / _told(placed.episode.heart_rate)
-        wave = rr / _told(placed.episode.conduction)
+        rr = 60 / told(placed.episode.heart_rate)
+        wave = rr / told(placed.episode.conduction)
         first = placed.start_s + _FLUTTER_R_PHASE * wave
         earliest = max(previous + 0.3, placed.start_s)
         beat = max(0, math.ceil((earliest - first) / rr))
         while True:
             t = first + beat * rr + self._rng.normal(0, 0.004)
-            yield max(t, placed.start_s), BeatType.NORMAL, None
+            yield _Impulse(max(t, placed.start_s), BeatType.NORMAL, None)
             beat += 1
+
+    def _regular(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
+        """A clock, of flesh or made, that nothing disturbs and no P wave announces."""
+        beat, jitter_s = _REGULAR[placed.episode.kind]
+        rr = 60 / told(placed.episode.heart_rate)
+        t = previous
+        while True:
+            t = max(t + rr + jitter_s * self._rng.standard_normal(), placed.start_s)
+            yield _Impulse(t, beat, None)
+
+    def _trigger(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
+        """The premature beats out of which ventricles begin to fibrillate or flutter.
+
+        The first comes as the episode begins, or as soon as the last beat lets it; the second falls
+        on its T wave. Ventricles that stood still or fibrillated before need none.
+        """
+        if placed.after in PULSELESS:
+            return
+        t = max(placed.start_s, previous + self._rng.uniform(*_R_ON_T_S))
+        yield _Impulse(t, BeatType.VENTRICULAR, None)
+        t += self._rng.uniform(*_SECOND_S)
+        yield _Impulse(t, BeatType.VENTRICULAR, None)
+
+    def _ventricular_tachycardia(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
+        """One focus, one shape: a premature beat, then a regular run that warms up to its rate."""
+        rr = 60 / told(placed.episode.heart_rate)
+        t = max(placed.start_s, previous + max(rr, _COUPLING_FLOOR_S))
+        for beat in itertools.count():
+            yield _Impulse(t, BeatType.VENTRICULAR, None)
+            warm_up = 1 + _VT_WARM_UP * math.exp(-beat / _VT_WARM_UP_BEATS)
+            t += rr * warm_up + self._rng.normal(0, 0.004)
+
+    def _torsades(self, placed: Placed, previous: float) -> Iterator[_Impulse]:
+        """Ventricular beats whose axis turns around the baseline, from an R on T."""
+        rr = 60 / told(placed.episode.heart_rate)
+        t = max(placed.start_s, previous + self._rng.uniform(*_R_ON_T_S))
+        twist, step = 0.0, math.pi / self._rng.uniform(*_HALF_TWIST_BEATS)
+        while True:
+            yield _Impulse(t, BeatType.VENTRICULAR, None, twist)
+            t += rr * max(0.8, 1 + 0.05 * self._rng.standard_normal())
+            if (twist + step) // math.pi > twist // math.pi:
+                step = math.pi / self._rng.uniform(*_HALF_TWIST_BEATS)
+            twist += step
 
     def _events(self, placed: Placed) -> Iterator[float]:
         """Times at which something is due: evenly on average, unevenly one by one."""
@@ -215,12 +299,6 @@ class Conductor:
         while True:
             yield due
             due += gap * self._rng.uniform(0.7, 1.3)
-
-
-def _told(value: float | None) -> float:
-    """An episode has every setting of its kind filled in."""
-    assert value is not None
-    return value
 
 
 def _st_uv(placed: Placed) -> float:

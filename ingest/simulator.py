@@ -30,10 +30,12 @@ from ingest.ecgsyn import (
     Waves,
     fibrillatory_waves,
     flutter_waves,
+    p_waves,
     render,
 )
-from ingest.episodes import Episode, EpisodeKind, Placed, Script
+from ingest.episodes import PULSELESS, Episode, EpisodeKind, Placed, Script, told
 from ingest.rhythms import Beat, BeatType, Conductor
+from ingest.ventricles import Ventricles
 
 __all__ = [
     "BeatType",
@@ -50,6 +52,9 @@ __all__ = [
 
 _BLOCK_S = 4.0  # the signal is made in blocks of this length, whoever asks for how much
 _FADE_S = 0.15  # atrial waves come and go over this time at the edges of their episode
+# Ventricles that beat do not fibrillate at once: after the premature beats that set it off, the
+# waves grow until they have taken over.
+_ONSET_S = (0.25, 1.0)
 
 
 class EpisodeSpan(NamedTuple):
@@ -65,7 +70,8 @@ class Truth:
     """What really happened, all times in seconds from the start of the simulation.
 
     Attributes:
-        r_peaks_s: float64 [b], the R peaks, also where contact or samples were lost.
+        r_peaks_s: float64 [b], the R peaks, also where contact or samples were lost. Asystole has
+            none; ventricular fibrillation and flutter have those of the beats that set them off.
         beat_types: [b], where each beat came from.
         episodes: the episodes in order.
         contact_off: (start, end) of the spans without skin contact.
@@ -241,11 +247,12 @@ class _Heart:
         self._script = script
         self._block_n = round(_BLOCK_S * rate)
         # Each concern has its own chance, so that more noise does not change the heart.
-        patient, rhythm, self._beat_rng, noise, self._open_rng = (
-            np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)
+        patient, rhythm, self._beat_rng, noise, self._open_rng, ventricles = (
+            np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)
         )
         self._anatomy = Anatomy.draw(patient)
-        self._beats = Conductor(rhythm).beats(script.timeline())
+        self._conductor = Conductor(rhythm, script.timeline())
+        self._ventricles = Ventricles(ventricles)
         self._disturbances = Disturbances(self.true_rate, noise)
         self._relaxation = Relaxation(self.true_rate)
 
@@ -273,7 +280,6 @@ class _Heart:
         timeline = self._script.timeline()
         near = deque([next(timeline)])  # the episodes that touch the block
         alive: deque[tuple[Beat, Waves]] = deque()  # the beats whose waves reach into it
-        coming = next(self._beats)
         for first in itertools.count(step=self._block_n):
             t = np.arange(first, first + self._block_n) / self.true_rate
             end = (first + self._block_n) / self.true_rate
@@ -281,9 +287,8 @@ class _Heart:
                 near.append(next(timeline))
             while near[0].end_s <= t[0]:
                 near.popleft()
-            while coming.r_s < end + BEFORE_R_S:
-                alive.append((coming, self._anatomy.waves(coming, self._beat_rng)))
-                coming = next(self._beats)
+            for beat in self._conductor.until(end + BEFORE_R_S):
+                alive.append((beat, self._anatomy.waves(beat, self._beat_rng)))
             while alive and alive[0][0].r_s < t[0] - AFTER_R_S:
                 alive.popleft()
             beats = [beat for beat, _ in alive if t[0] <= beat.r_s < end]
@@ -301,10 +306,10 @@ class _Heart:
             if low < high:
                 pieces.append((slice(low, high), placed))
         for piece, placed in pieces:
-            self._atria(t[piece], placed, g[piece])
+            self._without_beat(t[piece], placed, g[piece])
         z = self._relaxation.apply(g)
         off, lost = np.zeros(len(t), np.bool_), np.zeros(len(t), np.bool_)
-        for piece, (start_s, _, episode) in pieces:
+        for piece, (start_s, _, episode, _) in pieces:
             noise = self._script.noise if episode.noise is None else episode.noise
             z[piece] += self._disturbances.render(t[piece], noise)
             for mask, spans in ((off, episode.electrode_off_s), (lost, episode.lost_s)):
@@ -314,19 +319,34 @@ class _Heart:
             z[off] = self._script.floating_uv * self._open_rng.standard_normal(int(off.sum()))
         return z.astype(np.float32), off, lost
 
-    def _atria(self, t: NDArray[np.float64], placed: Placed, g: NDArray[np.float64]) -> None:
-        """Add the atrial waves of a fibrillating or fluttering episode to ``g`` in place."""
-        start_s, end_s, episode = placed
-        if episode.kind is EpisodeKind.ATRIAL_FIBRILLATION:
-            waves = fibrillatory_waves(t, self._anatomy)
-        elif episode.kind is EpisodeKind.ATRIAL_FLUTTER:
-            assert episode.heart_rate is not None
-            assert episode.conduction is not None
-            wave_s = 60 / (episode.heart_rate * episode.conduction)
-            waves = flutter_waves(t - start_s, wave_s, self._anatomy)
-        else:
-            return
-        g += waves * np.clip(np.minimum(t - start_s, end_s - t) / _FADE_S, 0, 1)
+    def _without_beat(self, t: NDArray[np.float64], placed: Placed, g: NDArray[np.float64]) -> None:
+        """Add to ``g`` in place what atria and ventricles do that is not part of a beat."""
+        start_s, end_s, episode, after = placed
+        onset_s = (0.0, _FADE_S)
+        beating = after not in PULSELESS
+        match episode.kind:
+            case EpisodeKind.ATRIAL_FIBRILLATION:
+                waves = fibrillatory_waves(t, self._anatomy)
+            case EpisodeKind.ATRIAL_FLUTTER:
+                wave_s = 60 / (told(episode.heart_rate) * told(episode.conduction))
+                waves = flutter_waves(t - start_s, wave_s, self._anatomy)
+            case EpisodeKind.VENTRICULAR_FIBRILLATION:
+                waves = self._ventricles.fibrillation(
+                    t, told(episode.dominant_hz), told(episode.amplitude_uv)
+                )
+                onset_s = _ONSET_S if beating else onset_s
+            case EpisodeKind.VENTRICULAR_FLUTTER:
+                waves = self._ventricles.flutter(
+                    t, told(episode.heart_rate), told(episode.amplitude_uv)
+                )
+                onset_s = _ONSET_S if beating else onset_s
+            case _ if episode.p_waves:
+                waves = p_waves(t, start_s, episode.p_waves, self._anatomy)
+            case _:
+                return
+        begun, full = onset_s
+        come = (t - start_s - begun) / (full - begun)
+        g += waves * np.clip(np.minimum(come, (end_s - t) / _FADE_S), 0, 1)
 
 
 def _spans(placed: list[Placed], name: str, end_s: float) -> tuple[tuple[float, float], ...]:
