@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.activities import Activities
 from ingest.artifacts import Disturbances, Noise
 from ingest.chunk import Chunk, Stream
 from ingest.ecgsyn import (
@@ -247,13 +248,14 @@ class _Heart:
         self._script = script
         self._block_n = round(_BLOCK_S * rate)
         # Each concern has its own chance, so that more noise does not change the heart.
-        patient, rhythm, self._beat_rng, noise, self._open_rng, ventricles = (
-            np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)
+        patient, rhythm, self._beat_rng, noise, self._open_rng, ventricles, activities = (
+            np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7)
         )
         self._anatomy = Anatomy.draw(patient)
         self._conductor = Conductor(rhythm, script.timeline())
         self._ventricles = Ventricles(ventricles)
         self._disturbances = Disturbances(self.true_rate, noise)
+        self._activities = Activities(self.true_rate, activities)
         self._relaxation = Relaxation(self.true_rate)
 
     def packets(self, size: int, total: int | None) -> Iterator[_Packet]:
@@ -312,6 +314,7 @@ class _Heart:
         for piece, (start_s, _, episode, _) in pieces:
             noise = self._script.noise if episode.noise is None else episode.noise
             z[piece] += self._disturbances.render(t[piece], noise)
+            z[piece] += self._activities.render(t[piece], noise)
             for mask, spans in ((off, episode.electrode_off_s), (lost, episode.lost_s)):
                 for a, b in spans:
                     mask[piece] |= (t[piece] >= start_s + a) & (t[piece] < start_s + b)

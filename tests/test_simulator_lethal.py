@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ingest.activities import IMITATORS
 from ingest.chunk import Stream
 from ingest.episodes import PULSELESS
 from ingest.simulator import (
@@ -302,7 +303,8 @@ def episodes(draw: st.DrawFn) -> Episode:
         for name, (low, high) in SETTINGS.get(kind, {}).items()
         if draw(st.booleans())
     }
-    return Episode(kind, draw(st.floats(1, 9)), **told)
+    noise = draw(st.sampled_from([None, *IMITATORS.values()]))
+    return Episode(kind, draw(st.floats(1, 9)), noise=noise, **told)
 
 
 async def collect(source: SimulatorSource) -> Signal:
