@@ -66,7 +66,7 @@ _QT_MEMORY = 0.7  # repolarisation adapts to RR over a few beats
 _LONGEST_QT_RR_S = 1.5
 _FIRST_QT_RR_S = 0.8  # of a heart that begins without a rate
 
-# A premature beat this long after R falls on the T wave: such a beat is what most often sets off
+# A premature beat this long after R falls on the T wave: such a beat can set off
 # ventricular fibrillation (Smirk, R waves interrupting T waves. Br Heart J 11:23-36, 1949).
 _R_ON_T_S = (0.30, 0.36)
 _SECOND_S = (0.26, 0.32)  # and the second one, on the T wave of the first
@@ -82,6 +82,7 @@ _REGULAR = {  # type of the beats, and standard deviation of their intervals in 
     EpisodeKind.SUPRAVENTRICULAR_TACHYCARDIA: (BeatType.NORMAL, 0.004),
     EpisodeKind.PACED_RHYTHM: (BeatType.PACED, 0.0005),
 }
+_VENTRICULAR = PULSELESS | {EpisodeKind.VENTRICULAR_TACHYCARDIA}
 _STUNNED_S = (-0.2, 1.2)  # how much later than an RR interval a heart that stood still begins again
 
 
@@ -153,7 +154,10 @@ class Conductor:
         qt_rr: float | None = None
         for placed in timeline:
             rhythm = self._rhythms.get(placed.episode.kind, self._sinus)
-            for r_s, kind, pr_s, twist in rhythm(placed, previous):
+            after = previous
+            if placed.after in PULSELESS and placed.episode.kind not in _VENTRICULAR:
+                after = placed.start_s + self._rng.uniform(*_STUNNED_S)
+            for r_s, kind, pr_s, twist in rhythm(placed, after):
                 if r_s >= placed.end_s:
                     break
                 rr = min(r_s - previous, _LONGEST_QT_RR_S)
@@ -165,8 +169,6 @@ class Conductor:
                 yield r_s, Beat(r_s, kind, qt_rr, pr_s, _st_uv(placed), spike_uv, twist)
                 previous = r_s
             yield placed.end_s, None
-            if placed.episode.kind in PULSELESS:
-                previous = placed.end_s + self._rng.uniform(*_STUNNED_S)
 
     def _rr(self, placed: Placed, t: float) -> float:
         """Sinus RR interval that begins at ``t``."""

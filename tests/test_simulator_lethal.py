@@ -128,6 +128,15 @@ def test_it_begins_with_an_r_on_t_and_ends_with_a_heartbeat(kind, seed):
     assert heights(settled(simulation)[19 * RATE : 36 * RATE], 1.0).min() > 100
 
 
+@pytest.mark.parametrize("before", [*sorted(PULSELESS), K.VENTRICULAR_TACHYCARDIA])
+@pytest.mark.parametrize("kind", [K.VENTRICULAR_TACHYCARDIA, K.TORSADES])
+def test_what_follows_a_lethal_rhythm_begins_where_the_script_says(kind, before):
+    for seed in SEEDS:
+        script = Script((Episode(before, 20), Episode(kind, 10)))
+        r = simulate(script, rate=RATE, seed=seed).truth.r_peaks_s
+        assert 20 <= r[r >= 20].min() <= 20.5
+
+
 def test_fibrillation_that_follows_fibrillation_goes_on():
     script = Script(
         (
