@@ -1,7 +1,9 @@
 """What disturbs an ECG on its way from the heart to the recorder."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +15,27 @@ _MUSCLE_BAND_HZ = (20.0, 150.0)
 _MUSCLE_KERNEL_S = 0.15
 _MOTION_ENDS = 6.0  # time constants after which a movement is over
 
-_STRENGTH = (0.0, 10_000.0, " µV")
-_LIMITS: dict[str, tuple[float, float, str]] = {  # of what is no strength
-    "motion_per_minute": (0.0, 60.0, ""),
-    "gait_hz": (1.5, 3.0, " Hz"),
-    "brushing_hz": (4.0, 7.0, " Hz"),
-    "compressions_per_minute": (80.0, 140.0, ""),
-    "tremor_hz": (4.0, 8.0, " Hz"),
-}
+_STRENGTH = (0.0, 10_000.0, "µV")
+LIMITS: Mapping[str, tuple[float, float, str]] = MappingProxyType(
+    {
+        "baseline_uv": _STRENGTH,
+        "mains_uv": _STRENGTH,
+        "mains_hz": (50.0, 60.0, "Hz"),
+        "muscle_uv": _STRENGTH,
+        "motion_per_minute": (0.0, 60.0, ""),
+        "motion_uv": _STRENGTH,
+        "gait_uv": _STRENGTH,
+        "gait_hz": (1.5, 3.0, "Hz"),
+        "electrode_uv": _STRENGTH,
+        "brushing_uv": _STRENGTH,
+        "brushing_hz": (4.0, 7.0, "Hz"),
+        "compressions_uv": _STRENGTH,
+        "compressions_per_minute": (80.0, 140.0, ""),
+        "tremor_uv": _STRENGTH,
+        "tremor_hz": (4.0, 8.0, "Hz"),
+    }
+)
+"""Range and unit of every value of a Noise; of mains_hz, both ends and nothing between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +82,13 @@ class Noise:
     tremor_hz: float = 5.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "mains_hz":
-                if value not in {50.0, 60.0}:
-                    raise ValueError(f"mains_hz must be 50 or 60, not {value}")
-                continue
-            low, high, unit = _LIMITS.get(item.name, _STRENGTH)
+        if self.mains_hz not in {50.0, 60.0}:
+            raise ValueError(f"mains_hz must be 50 or 60, not {self.mains_hz}")
+        for name, (low, high, unit) in LIMITS.items():
+            value = getattr(self, name)
             if not low <= value <= high:
-                raise ValueError(f"{item.name} must be {low:g} to {high:g}{unit}, not {value}")
+                least, most = f"{low:g}", f"{high:g} {unit}".strip()
+                raise ValueError(f"{name} must be {least} to {most}, not {value}")
 
 
 class _Movement(NamedTuple):

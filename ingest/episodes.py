@@ -55,7 +55,7 @@ _DEFAULTS: dict[EpisodeKind, dict[str, float | None]] = {
     EpisodeKind.SINUS_BRADYCARDIA: {"heart_rate": 45.0},
     EpisodeKind.SINUS_TACHYCARDIA: {"heart_rate": 125.0},
     EpisodeKind.ATRIAL_FIBRILLATION: {"heart_rate": 105.0},
-    EpisodeKind.ATRIAL_FLUTTER: {"conduction": 4},
+    EpisodeKind.ATRIAL_FLUTTER: {"conduction": 4, "heart_rate": 75.0},
     EpisodeKind.VENTRICULAR_ECTOPY: {"heart_rate": 72.0, "per_minute": 6.0},
     EpisodeKind.VENTRICULAR_BIGEMINY: {"heart_rate": 72.0},
     EpisodeKind.VENTRICULAR_RUNS: {"heart_rate": 72.0, "per_minute": 2.0, "run_beats": 6},
@@ -102,6 +102,26 @@ _RATE_LIMITS: dict[EpisodeKind, tuple[float, float]] = {
 _TYPICAL_FLUTTER_RATE = 300.0  # atrial waves a minute
 _FLUTTER_RATES = (240.0, 350.0)
 _VT_RR_S = 0.4  # slowest beat-to-beat time of a simulated ventricular run
+
+
+class Setting(NamedTuple):
+    """What one setting of a kind may be: its default (None: not at all), its range and unit."""
+
+    default: float | None
+    low: float
+    high: float
+    unit: str
+
+
+def settings_of(kind: EpisodeKind) -> dict[str, Setting]:
+    """Return the settings that belong to a kind, by name."""
+    settings = {}
+    for name, default in _DEFAULTS[kind].items():
+        low, high, unit = _LIMITS[name]
+        if name == "heart_rate":
+            low, high = _RATE_LIMITS.get(kind, (low, high))
+        settings[name] = Setting(default, low, high, unit)
+    return settings
 
 
 def told(setting: float | None) -> float:
@@ -163,10 +183,8 @@ class Episode:
         if not (math.isfinite(self.duration_s) and self.duration_s >= 1.0):
             raise ValueError(f"duration_s must be at least 1 s, not {self.duration_s}")
         self._settle()
-        for name, (low, high, unit) in _LIMITS.items():
+        for name, (_, low, high, unit) in settings_of(self.kind).items():
             value = getattr(self, name)
-            if name == "heart_rate":
-                low, high = _RATE_LIMITS.get(self.kind, (low, high))  # noqa: PLW2901
             if value is not None and not low <= value <= high:
                 raise ValueError(
                     f"{name} of {self.kind} must be {low:g} to {high:g} {unit}, not {value}"

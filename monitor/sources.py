@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
+from ingest.artifacts import LIMITS, Noise
 from ingest.chunk import Chunk, Stream
-from ingest.episodes import Episode, EpisodeKind, Script
+from ingest.episodes import Episode, EpisodeKind, Script, settings_of
 from ingest.recordings import RecordingError, read_recording
 from ingest.replay import ReplaySource
 from ingest.simulator import SimulatorSource
@@ -110,10 +112,30 @@ def _episode(configured: EpisodeConfig) -> Episode:
         raise ValueError(
             f"kind: must be one of {', '.join(EpisodeKind)}, not {configured.kind!r}"
         ) from None
-    known = {"heart_rate", "per_minute", "pause_s", "run_beats", "pr_s", "st_uv", "conduction"}
-    for key, value in configured.settings.items():
+    settings = configured.settings
+    noise = settings.pop("noise", None)
+    known = {name for each in EpisodeKind for name in settings_of(each)}
+    _check_numbers(settings, known | {"noise"}, "")
+    return Episode(
+        kind, configured.duration, noise=None if noise is None else _noise(noise), **settings
+    )
+
+
+def _noise(configured: object) -> Noise:
+    if not isinstance(configured, dict):
+        raise ValueError(  # noqa: TRY004 - as all that is wrong with a script
+            f"noise: must be a mapping such as {{muscle_uv: 20}}, not {configured!r}"
+        )
+    _check_numbers(configured, set(LIMITS), "noise.")
+    try:
+        return Noise(**configured)
+    except ValueError as error:
+        raise ValueError(f"noise.{error}") from None
+
+
+def _check_numbers(settings: Mapping[Any, object], known: set[str], place: str) -> None:
+    for key, value in settings.items():
         if key not in known:
-            raise ValueError(f"{key}: unknown key; known are {', '.join(sorted(known))}")
+            raise ValueError(f"{place}{key}: unknown key; known are {', '.join(sorted(known))}")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{key}: must be a number, not {value!r}")  # noqa: TRY004 - as above
-    return Episode(kind, configured.duration, **configured.settings)
+            raise ValueError(f"{place}{key}: must be a number, not {value!r}")  # noqa: TRY004

@@ -7,9 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from program import Program, simulator, write_config
 
+from ingest.activities import IMITATORS
+from ingest.episodes import EpisodeKind
+from ingest.simulator import simulate
+from monitor.cli.demo import showing
 from monitor.storage.history import History
 from monitor.storage.maintenance import check
 
@@ -36,6 +41,41 @@ def test_the_demo_tells_alarms_as_json_and_leaves_nothing(tmp_path: Path) -> Non
         ]
         assert row["patient"] in ("anna", "boris", "clara")
     assert left_in(tmp_path) == []
+
+
+def test_the_demo_shows_what_is_asked_for(tmp_path: Path) -> None:
+    asked = ("demo", "--show", "vf", "--show", "tremor", "--for", "60s", "--speed", 20)
+    with Program(*asked, folder=tmp_path) as program:
+        program.until(lambda: "dora" in program.out)
+        done = program.end(signal.SIGTERM)
+    assert (done.code, done.err) == (0, "")
+    assert left_in(tmp_path) == []
+
+
+def test_what_cannot_be_shown_is_told_with_what_can(tmp_path: Path) -> None:
+    with Program("demo", "--show", "vf", "--show", "sleep", folder=tmp_path) as program:
+        done = program.end()
+    assert done.code != 0
+    assert done.complaint.startswith("--show: must be one of vf, vt, sinus_rhythm, ")
+    assert done.complaint.endswith(", tremor, electrode_off, not 'sleep'")
+
+
+def test_each_comes_after_sinus_rhythm() -> None:
+    sinus, vf, again, brushing, after = showing(["vf", "tooth_brushing"]).episodes
+    assert (sinus.kind, sinus.duration_s) == (EpisodeKind.SINUS_RHYTHM, 20)
+    assert (vf.kind, vf.noise) == (EpisodeKind.VENTRICULAR_FIBRILLATION, None)
+    assert brushing.kind is EpisodeKind.SINUS_RHYTHM
+    assert brushing.noise is not None
+    assert brushing.noise.brushing_uv > 0
+    # Longer than what an alarm of a lethal rhythm needs to end.
+    assert again.duration_s == after.duration_s > 30
+
+
+@pytest.mark.parametrize("name", [*EpisodeKind, *IMITATORS, "vt", "electrode_off"])
+def test_everything_simulated_can_be_shown(name: str) -> None:
+    simulation = simulate(showing([name]), seed=4, duration_s=60)
+    assert np.isfinite(simulation.microvolts).all()
+    assert np.ptp(simulation.microvolts[round(0.5 * 130) : 20 * 130]) > 400
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

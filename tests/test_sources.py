@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from prometheus_client import REGISTRY
 from watching import S, write_csv
 
 from ingest.chunk import Chunk, Stream
-from ingest.simulator import SimulatorSource
+from ingest.episodes import EpisodeKind
+from ingest.simulator import Noise, SimulatorSource
 from ingest.source import Source
-from monitor.config import Config, ConfigError
+from monitor.config import Config, ConfigError, schema
 from monitor.sources import Playlist, build_sources
 
 STREAM = Stream("anna", "holter")
@@ -139,6 +141,19 @@ async def take(source: Source, n: int) -> Any:
     await chunks.aclose()  # type: ignore[attr-defined]
 
 
+async def test_what_disturbs_a_heart_is_configured_with_it() -> None:
+    script = {"kind": "asystole", "duration": "3s"}
+    compressed = script | {"noise": {"compressions_uv": 800, "compressions_per_minute": 100}}
+
+    async def heights(*episodes: dict[str, Any]) -> list[float]:
+        (source,) = build_sources(configured(simulator(*episodes)).sources)
+        return [float(np.ptp(chunk.microvolts)) async for chunk, _ in take(source, 3)]
+
+    assert max(await heights(script)) < 20
+    # Several times the RMS told, once it has begun.
+    assert min((await heights(compressed))[1:]) > 1600
+
+
 async def test_the_seed_chooses_the_patient() -> None:
     script = {"kind": "sinus_rhythm", "duration": "5s"}
 
@@ -161,6 +176,12 @@ def test_everything_wrong_with_the_scripts_is_told_at_once() -> None:
             {"kind": "sinus_rhythm", "duration": 10, "pr_s": 0.3},
             {"kind": "sinus_rhythm", "duration": 10, "noise": 1},
             {"kind": "ventricular_runs", "duration": 60, "run_beats": 5.5},
+            {"kind": "asystole", "duration": 60, "heart_rate": 30},
+            {"kind": "ventricular_fibrillation", "duration": 60, "amplitude_uv": 5},
+            {"kind": "sinus_rhythm", "duration": 10, "noise": {"brushing_uv": "strong"}},
+            {"kind": "sinus_rhythm", "duration": 10, "noise": {"brush_uv": 100}},
+            {"kind": "sinus_rhythm", "duration": 10, "noise": {"brushing_hz": 12}},
+            {"kind": "sinus_rhythm", "duration": 10, "noise": {"mains_hz": True}},
             device="other",
         ),
     )
@@ -172,10 +193,31 @@ def test_everything_wrong_with_the_scripts_is_told_at_once() -> None:
         "heart_rate: must be a number, not 'fast'",
         "hart_rate: unknown key; known are ",
         "pr_s does not belong to an episode of sinus_rhythm",
-        "noise: unknown key",
+        "noise: must be a mapping such as {muscle_uv: 20}, not 1",
         "run_beats of ventricular_runs must be a whole number",
+        "heart_rate does not belong to an episode of asystole",
+        "amplitude_uv of ventricular_fibrillation must be 50 to 3000 µV, not 5",
+        "noise.brushing_uv: must be a number, not 'strong'",
+        "noise.brush_uv: unknown key; known are baseline_uv, brushing_hz, ",
+        "noise.brushing_hz must be 4 to 7 Hz, not 12",
+        "noise.mains_hz: must be a number, not True",
     ]
     assert len(caught.value.problems) == len(expected)
     for i, (problem, text) in enumerate(zip(caught.value.problems, expected, strict=True)):
         assert problem.startswith(f"sources[1].script[{i}]: ")
         assert text in problem
+
+
+def test_the_schema_lists_the_rhythms_with_their_settings_and_what_disturbs_them() -> None:
+    episode = schema()["$defs"]["EpisodeConfig"]["properties"]
+    assert episode["kind"]["enum"] == list(EpisodeKind)
+    assert "ventricular_fibrillation: 50 to 3000 µV, by default 600" in (
+        episode["amplitude_uv"]["description"].split("; ")
+    )
+    assert "ventricular_tachycardia: 120 to 250 beats per minute, by default 180" in (
+        episode["heart_rate"]["description"].split("; ")
+    )
+    assert "asystole: 20 to 150 per minute" in episode["p_waves"]["description"].split("; ")
+    assert set(episode["noise"]["properties"]) == {item.name for item in fields(Noise)}
+    brushing = episode["noise"]["properties"]["brushing_hz"]
+    assert (brushing["minimum"], brushing["maximum"]) == (4, 7)

@@ -77,12 +77,19 @@ def demo(
         str | None, typer.Option("--for", help="End after this long, e.g. 60s; else on Ctrl-C.")
     ] = None,
     speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.1)] = 5.0,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let one more patient have this after 20 s: vf, vt, asystole, torsades, "
+            "tooth_brushing or whatever else docs/simulator.md lists. May be given again."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run the whole daemon on simulated patients: nothing to configure, nothing kept."""
     from monitor.cli.demo import run_demo
 
-    run_demo(duration, speed, json_lines=json)
+    run_demo(duration, speed, show=show or (), json_lines=json)
 
 
 @app.command()

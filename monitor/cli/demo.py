@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.live import Live
 
 from alerts.conditions import Change
 from alerts.delivery import describe
+from ingest.activities import IMITATORS
 from ingest.chunk import Stream
 from ingest.episodes import Episode, EpisodeKind, Script
 from ingest.simulator import Noise, SimulatorSource
@@ -59,13 +61,59 @@ _SCRIPTS = {
     ),
 }
 
+_SHOWN_TO = "dora"
+_SHOWN_S = 40
+_SHOWABLE = {
+    "vf": EpisodeKind.VENTRICULAR_FIBRILLATION,
+    "vt": EpisodeKind.VENTRICULAR_TACHYCARDIA,
+} | {kind.value: kind for kind in EpisodeKind}
+_TORN_OFF = "electrode_off"
 
-def run_demo(duration: str | None, speed: float, *, json_lines: bool) -> None:
-    """Run until ``duration`` is over or somebody presses Ctrl-C.
+
+def showing(names: Iterable[str]) -> Script:
+    """Return a script of what is asked for, after 20 s of sinus rhythm, with more in between.
+
+    Args:
+        names: kinds of episodes, ``vf``, ``vt``, movements that imitate them, ``electrode_off``.
 
     Raises:
-        MisuseError: if ``duration`` is none.
+        MisuseError: one of the names is nothing that can be shown.
     """
+    # An alarm of a lethal rhythm ends after half a minute without it.
+    sinus = Episode(EpisodeKind.SINUS_RHYTHM, 45, heart_rate=70)
+    episodes = [Episode(EpisodeKind.SINUS_RHYTHM, 20, heart_rate=70)]
+    for name in names:
+        if name in _SHOWABLE:
+            episodes.append(Episode(_SHOWABLE[name], _SHOWN_S))
+        elif name in IMITATORS:
+            episodes.append(
+                Episode(EpisodeKind.SINUS_RHYTHM, _SHOWN_S, heart_rate=70, noise=IMITATORS[name])
+            )
+        elif name == _TORN_OFF:
+            off = ((0.0, float(_SHOWN_S)),)
+            episodes.append(Episode(EpisodeKind.SINUS_RHYTHM, _SHOWN_S, electrode_off_s=off))
+        else:
+            known = ", ".join([*_SHOWABLE, *IMITATORS, _TORN_OFF])
+            raise MisuseError(f"--show: must be one of {known}, not {name!r}")
+        episodes.append(sinus)
+    return Script(tuple(episodes), noise=_NOISE)
+
+
+def run_demo(
+    duration: str | None, speed: float, *, show: Sequence[str] = (), json_lines: bool
+) -> None:
+    """Run until ``duration`` is over or somebody presses Ctrl-C.
+
+    Args:
+        duration: how long, as on the command line.
+        speed: how many times faster than life.
+        show: what one more patient has, one after the other.
+        json_lines: print JSON.
+
+    Raises:
+        MisuseError: if ``duration`` is none, or something cannot be shown.
+    """
+    scripts = _SCRIPTS | ({_SHOWN_TO: showing(show)} if show else {})
     limit_s = None if duration is None else seconds(duration, "--for")
     if limit_s is not None and limit_s <= 0:
         raise MisuseError("--for: must be more than 0")
@@ -73,7 +121,7 @@ def run_demo(duration: str | None, speed: float, *, json_lines: bool) -> None:
         config = Config.model_validate(
             {
                 "database": f"sqlite:///{Path(folder) / 'demo.db'}",
-                "patients": [{"id": patient} for patient in _SCRIPTS],
+                "patients": [{"id": patient} for patient in scripts],
                 "sources": [
                     {
                         "type": "simulator",
@@ -84,14 +132,21 @@ def run_demo(duration: str | None, speed: float, *, json_lines: bool) -> None:
                             for e in script.episodes
                         ],
                     }
-                    for patient, script in _SCRIPTS.items()
+                    for patient, script in scripts.items()
                 ],
             }
         )
-        asyncio.run(_demo(config, limit_s, speed, json_lines=json_lines))
+        asyncio.run(_demo(config, scripts, limit_s, speed, json_lines=json_lines))
 
 
-async def _demo(config: Config, limit_s: float | None, speed: float, *, json_lines: bool) -> None:
+async def _demo(
+    config: Config,
+    scripts: Mapping[str, Script],
+    limit_s: float | None,
+    speed: float,
+    *,
+    json_lines: bool,
+) -> None:
     # Before anything else, so that the folder goes whenever the end comes.
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -100,12 +155,12 @@ async def _demo(config: Config, limit_s: float | None, speed: float, *, json_lin
     logs.configure("error" if live else "warning")
     bundle = open_bundle(config)
     names = bundle.class_names
-    board = Board(bundle.thresholds, tuple(_SCRIPTS))
+    board = Board(bundle.thresholds, tuple(scripts))
     sources = [
         SimulatorSource(
             Stream(patient, "sim"), script, seed=seed, speed=speed, repeat=True, chunk_s=0.5
         )
-        for seed, (patient, script) in enumerate(_SCRIPTS.items(), start=1)
+        for seed, (patient, script) in enumerate(scripts.items(), start=1)
     ]
     loop = asyncio.get_running_loop()
     if limit_s is not None:

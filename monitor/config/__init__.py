@@ -1,11 +1,11 @@
 """The configuration file: what may stand in it, how it is read, and what is said of mistakes."""
 
+from monitor.config.episode import EpisodeConfig
 from monitor.config.example import example
 from monitor.config.load import load_config, schema
 from monitor.config.model import (
     AlarmOverrides,
     Config,
-    EpisodeConfig,
     InferenceConfig,
     LogConfig,
     PatientConfig,

@@ -43,6 +43,9 @@ sources:
       - {kind: sinus_rhythm, duration: 2m, heart_rate: 64}
       - {kind: atrial_fibrillation, duration: 5m, heart_rate: 115}
       - {kind: sinus_arrest, duration: 1m, pause_s: 4.5}
+      # Every rhythm there is, and what imitates one, is in docs/simulator.md:
+      # - {kind: ventricular_fibrillation, duration: 1m, amplitude_uv: 300}
+      # - {kind: sinus_rhythm, duration: 2m, noise: {brushing_uv: 300}}
 
   # Recordings (WFDB, EDF, CSV), played one after the other as if they were live.
   - type: replay

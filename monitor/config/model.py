@@ -5,11 +5,10 @@ Every field has a title and a description, so that the JSON schema serves as its
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictInt,
@@ -19,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from alerts.gateway import GATEWAY
 from monitor.config.alarms import AlarmsConfig
+from monitor.config.episode import EpisodeConfig
 from monitor.config.mqtt import MqttConfig
 from monitor.config.problems import InconsistentError, suggest
 from monitor.config.rules import RulesConfig
@@ -90,24 +90,6 @@ class _Device(Section):
         title="Device",
         description="Short name of the device; a patient has each name only once.",
     )
-
-
-class EpisodeConfig(Section):
-    """A stretch of a simulated rhythm. Keys beyond these two are the settings of its kind."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: Text = Field(
-        title="Kind", description="The rhythm, e.g. sinus_rhythm or atrial_fibrillation."
-    )
-    duration: Annotated[Seconds, between(1, 7 * 86_400)] = Field(
-        title="Duration (seconds)", description="How long it lasts, at least 1s."
-    )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The keys that belong to the kind, e.g. ``heart_rate``; the simulator judges them."""
-        return dict(self.model_extra or {})
 
 
 class SimulatorConfig(_Device):
