@@ -54,13 +54,14 @@ class Alarm:
     Attributes:
         id: unique for ever (UUID4 as text).
         patient: whose heart.
-        condition: ``class:AF``, ``rr:AF``, ``rate:high``, ``rate:low``, ``pause``, or a technical
-            one: ``device:``, ``electrodes:``, ``signal:`` or ``battery:`` and the device
-            (``alerts.technical``), or one of ``alerts.gateway``.
+        condition: ``class:AF``, ``rr:AF``, ``rate:high``, ``rate:low``, ``pause``; ``vf``, ``vt``,
+            ``asystole`` or ``unseen`` (``alerts.lethal``); or a technical one: ``device:``,
+            ``electrodes:``, ``signal:`` or ``battery:`` and the device (``alerts.technical``), or
+            one of ``alerts.gateway``.
         priority: how soon somebody must act.
-        started_ns: UTC start of the first window that speaks for it.
-        raised_ns: UTC end of the window that made it sustained.
-        ended_ns: UTC end of the window that ended it, and never before ``raised_ns``, even if the
+        started_ns: UTC start of the first window that speaks for it, or onset of the rhythm.
+        raised_ns: UTC end of the window, or of the signal of the verdict, that raised it.
+        ended_ns: UTC end of what ended it, and never before ``raised_ns``, even if the
             clock was set back; None while it is active.
     """
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 from alerts.conditions import Alarm, Change, Observation, State
+from alerts.lethal import is_of_rhythm
 from alerts.policy import Policy, Rule
 
 # How many good windows of each patient the engine remembers, and so how many it needs back after a
@@ -88,7 +89,8 @@ class Engine:
         """Take up, before the first step, where an earlier engine stopped; changes nothing else.
 
         Args:
-            alarms: those active at the time; ended ones are passed over.
+            alarms: those active at the time; ended ones are passed over, as are those that
+                ``alerts.lethal`` raises, on which windows have no say.
             observations: of each patient the last ``MEMORY`` good windows or more, in the order in
                 which they were stepped.
 
@@ -99,7 +101,7 @@ class Engine:
             watched = _watched(observation, self._policy_for(observation.patient))
             self._patient(observation.patient).remember(watched)
         for alarm in alarms:
-            if alarm.state is State.ENDED:
+            if alarm.state is State.ENDED or is_of_rhythm(alarm):
                 continue
             active = self._patient(alarm.patient).active
             if alarm.condition in active:

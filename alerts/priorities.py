@@ -11,6 +11,11 @@ from typing import Final
 from alerts.conditions import Priority
 
 PRIORITIES: Final[Mapping[str, Priority]] = {
+    # No blood is pumped, or soon none will be.
+    "vf": Priority.HIGH,
+    "vt": Priority.HIGH,
+    "asystole": Priority.HIGH,
+    "unseen": Priority.MEDIUM,
     "pause": Priority.HIGH,
     "rate:high": Priority.MEDIUM,
     "rate:low": Priority.MEDIUM,

@@ -30,6 +30,11 @@ LETHAL = (Rhythm.VF, Rhythm.VT, Rhythm.ASYSTOLE)
 """The rhythms that raise an alarm of high priority by themselves."""
 
 
+def is_lethal(condition: str) -> bool:
+    """Whether a condition is that of a lethal rhythm, which nothing may hold back."""
+    return condition in LETHAL
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RhythmSeen:
     """The verdict about one device's signal up to an instant; there is one for each second of it.

@@ -11,7 +11,9 @@ from alerts.conditions import Change, Observation
 from alerts.engine import Engine
 from alerts.escalation import Plan
 from alerts.gateway import GATEWAY
+from alerts.lethal import RhythmEngine
 from alerts.records import Output, Presence, Signal
+from alerts.rhythm import LETHAL, RhythmSeen
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
 from monitor.composing import Composer
@@ -46,8 +48,9 @@ class Alarms:
     """Decides, stores and tells.
 
     Args:
-        engine: decides on conditions of hearts.
+        engine: decides on conditions of hearts, window by window.
         writer: the started writer.
+        rhythms: decides on lethal rhythms, second by second; by default one that knows of none.
         plan_for: who is told of a patient's alarms, when; by default nobody is.
         channels: of each contact.
         history: reads the strips that go with messages; None: no pictures.
@@ -65,6 +68,7 @@ class Alarms:
         engine: Engine,
         writer: Writer,
         *,
+        rhythms: RhythmEngine | None = None,
         plan_for: Callable[[str], Plan] = lambda _: Plan(),
         channels: Mapping[str, Sequence["Channel"]] | None = None,
         history: History | None = None,
@@ -80,6 +84,7 @@ class Alarms:
             return now().utc_ns
 
         self._engine = engine
+        self._rhythms = rhythms or RhythmEngine()
         self._signals = Signals(plan_for)
         self._writer = writer
         self._composer = Composer(
@@ -100,6 +105,8 @@ class Alarms:
         self._read_ns: dict[str, int] = {}
         self._lost: set[str] = set()
         self._storing: set[asyncio.Task[Any]] = set()
+        # Decided and not yet handed on, in order.
+        self._pending: list[Sequence[Output]] = []
         # Not the loop's own threads: those are waited for at the end, however long they hang.
         self._reading = Threads("requests", limit=1)
 
@@ -147,12 +154,52 @@ class Alarms:
         """Hand on what was stored."""
         if not changes and not outputs:
             return  # as after nearly every window
-        self._outbox.take(outputs)
+        self._hand_on(outputs)
         for change in changes:
             if not is_update(change) or not is_technical(change.alarm):
                 tell(self._on_change, change)
         for patient in {o.alarm.patient for o in outputs if isinstance(o, Signal)}:
             tell(self._on_signals, patient)
+
+    def rhythm(self, seen: RhythmSeen) -> None:
+        """Take in a verdict about a heart; what it changes is told at once, and stored beside.
+
+        To be called on the event loop, for every second of every device's signal.
+        """
+        if seen.rhythm in LETHAL:
+            # No window of such a heart can be read, and yet it is seen.
+            self._read_ns[seen.patient] = self._now().steady_ns
+        self._at_once(self._rhythms.step(seen))
+
+    def beat(self, patient: str, at_ns: int) -> None:
+        """Take in a beat of a device without a waveform, as ``rhythm``.
+
+        Args:
+            patient: whose heart.
+            at_ns: UTC time of the beat, in nanoseconds since 1970.
+        """
+        self._at_once(self._rhythms.beat(patient, at_ns))
+
+    def _at_once(self, changes: Iterable[Change]) -> None:
+        """Tell of changes without waiting for the database, nor for anything that does."""
+        for change in changes:
+            outputs = self.signal([change])
+            # That a rhythm lasts is stored as what it does to the signal, most often nothing.
+            new = [] if is_update(change) else [change]
+            if new or outputs:
+                # First, so that the writer has it before what becomes of the messages.
+                storing = attempt(self._writer, RESULTS_REFUSED, [*new, *outputs])
+                keep(self._storing, storing)
+            self.tell(new, outputs)
+
+    def _hand_on(self, outputs: Sequence[Output]) -> None:
+        """Give the outbox what was decided, up to ``outputs``, in the order of the decisions.
+
+        What was decided earlier may still wait for the database; it must not come after this, or
+        an answer to one message would make void the next.
+        """
+        while any(waiting is outputs for waiting in self._pending):
+            self._outbox.take(self._pending.pop(0))
 
     def conclude(self, changes: Sequence[Change]) -> None:
         """Store changes of conditions with their signals, then tell; returns at once."""
@@ -247,7 +294,9 @@ class Alarms:
             self._note(outputs)
             self._keep((), outputs)
 
-    def _note(self, outputs: Iterable[Output]) -> None:
+    def _note(self, outputs: Sequence[Output]) -> None:
+        if outputs:
+            self._pending.append(outputs)
         for output in outputs:
             if isinstance(output, Signal):
                 self._known[output.alarm.id] = output

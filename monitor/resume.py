@@ -7,6 +7,7 @@ from dataclasses import replace
 from alerts.conditions import Alarm, Change
 from alerts.engine import MEMORY, Engine
 from alerts.gateway import is_gateways
+from alerts.lethal import RhythmEngine
 from alerts.records import Presence
 from alerts.technical import end, is_technical
 from ingest.chunk import Chunk, Stream
@@ -28,6 +29,7 @@ _LONGEST_CHUNK_S = 300
 
 def restore(
     engine: Engine,
+    rhythms: RhythmEngine,
     history: History,
     *,
     now_ns: int,
@@ -35,10 +37,11 @@ def restore(
     left: Iterable[Chunk | RrIntervals] = (),
     attended: bool = False,
 ) -> list[Change]:
-    """Give the engine the alarms of hearts that were active and the windows it had seen.
+    """Give the engines the alarms of hearts that were active, and the windows that were seen.
 
     Args:
         engine: a new one.
+        rhythms: a new one.
         history: of the earlier run.
         now_ns: UTC time, in nanoseconds.
         hop_s: from one window to the next, in seconds.
@@ -76,6 +79,7 @@ def restore(
         else:
             taken_up[what] = alarm
     engine.restore(taken_up.values(), recent)
+    rhythms.restore(taken_up.values())
     return ended
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from alerts.conditions import Change
 from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from alerts.technical import device_of
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
@@ -76,6 +77,7 @@ async def serve(
     started = time.monotonic()
     url = config.database.get_secret_value()
     engine = Engine(build_policies(config, bundle))
+    rhythms = RhythmEngine()
     channels = build_channels(config) if attended else {}
     # The graph and the database are opened side by side: together they are most of the start.
     with ThreadPoolExecutor(1, thread_name_prefix="load") as opening:
@@ -101,6 +103,7 @@ async def serve(
             )
             not_taken_up = restore(
                 engine,
+                rhythms,
                 history,
                 now_ns=now_ns,
                 hop_s=config.window.hop,
@@ -120,6 +123,7 @@ async def serve(
                 history,
                 writer,
                 engine,
+                rhythms,
                 channels,
                 straps,
                 on_change,

@@ -8,6 +8,7 @@ from alerts.conditions import Change
 from alerts.engine import Engine
 from alerts.escalation import Plan
 from alerts.gateway import DEAD_MAN, GatewayWatch
+from alerts.lethal import RhythmEngine
 from alerts.records import Signal
 from alerts.technical import is_technical
 from ingest.chunk import Stream
@@ -41,6 +42,7 @@ class Watchers:
         history: of the same database.
         writer: the started writer.
         engine: decides on conditions of hearts, restored.
+        rhythms: decides on lethal rhythms, restored.
         channels: of each contact.
         straps: that are paired.
         on_change: called with every condition that begins or ends.
@@ -54,6 +56,7 @@ class Watchers:
         history: History,
         writer: Writer,
         engine: Engine,
+        rhythms: RhythmEngine,
         channels: Mapping[str, Sequence["Channel"]],
         straps: Straps,
         on_change: Sequence[Callable[[Change], None]],
@@ -80,6 +83,7 @@ class Watchers:
         self.alarms = Alarms(
             engine,
             writer,
+            rhythms=rhythms,
             plan_for=build_plans(config) if attended else lambda _: Plan(),
             channels=channels,
             history=history,

@@ -12,7 +12,7 @@ import yaml
 from notify_servers import http_server
 from typer.main import get_command
 
-from alerts import escalation, gateway, ledger, policy, priorities, signals, technical
+from alerts import escalation, gateway, ledger, lethal, policy, priorities, signals, technical
 from alerts.channels.apprise import AppriseChannel
 from alerts.channels.channel import DeliveryError, Message, document
 from alerts.channels.command import CommandChannel
@@ -20,6 +20,7 @@ from alerts.channels.webhook import WebhookChannel
 from alerts.conditions import Alarm, Priority
 from alerts.policy import ClassRule, IrregularPulseRule, PauseRule, RateRule, Rule
 from alerts.records import Kind, Notification, Presence, Signal
+from alerts.rhythm import LETHAL
 from models.bundle import DEFAULT, find_bundle
 from monitor import alarms, outbox
 from monitor import gateway as gateway_look
@@ -84,6 +85,17 @@ def test_the_table_of_hearts_is_what_the_rules_are() -> None:
     assert named == {f"`{rule.condition}`" for rule in rules}
 
 
+def test_the_table_of_lethal_rhythms_is_what_they_are() -> None:
+    documented = {row[0].strip("`"): row[2:] for row in table("What raises an alarm")}
+    over = f"{lethal.ORGANISED_S} s of organised rhythm"
+    for condition in LETHAL:
+        assert documented[condition] == ["high", "1 verdict", over]
+        assert priorities.priority_of(condition) is Priority.HIGH
+    unseen = ["medium", f"{lethal.UNSEEN_S} s", f"{lethal.SEEN_S} s with beats"]
+    assert documented[lethal.UNSEEN] == unseen
+    assert priorities.priority_of(lethal.UNSEEN) is Priority.MEDIUM
+
+
 def test_the_table_of_devices_and_gateway_is_what_they_are() -> None:
     def patience(kind: str) -> gateway._Patience:
         return gateway._PATIENCE.get(kind, gateway._AT_ONCE)
@@ -114,7 +126,7 @@ def test_the_table_of_devices_and_gateway_is_what_they_are() -> None:
     documented = {
         row[0].strip("`").removesuffix(":NAME"): row for row in table("What raises an alarm")
     }
-    hearts = {"class:AF", "rr:AF", "rate:high", "rate:low", "pause"}
+    hearts = {"class:AF", "rr:AF", "rate:high", "rate:low", "pause", *LETHAL, lethal.UNSEEN}
     assert documented.keys() - hearts == raised_over.keys()
     for kind, (raised, over) in raised_over.items():
         _, what, priority, documented_raised, documented_over = documented[kind]

@@ -37,6 +37,7 @@ from watching import (
 
 from alerts.conditions import Alarm, Change, Priority, State
 from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from alerts.policy import Policy
 from alerts.records import Presence, Signal
 from ingest.chunk import Chunk, Stream
@@ -519,7 +520,7 @@ def taken_up(url: str, now_ns: int, streams: Iterable[Stream] = (STREAM,)) -> An
     """Engine and backlog as a start of the service takes them from the database."""
     engine = fake_engine()
     with History(url) as history:
-        restore(engine, history, now_ns=now_ns, hop_s=5)
+        restore(engine, RhythmEngine(), history, now_ns=now_ns, hop_s=5)
         left = backlog(history, streams, now_ns=now_ns, length_s=10, hop_s=5)
     return engine, left
 
@@ -556,7 +557,7 @@ async def test_an_alarm_that_two_processes_raised_does_not_keep_a_start_from_wat
     await asyncio.to_thread(writer.stop)
     engine = fake_engine()
     with History(url) as history:
-        (double,) = restore(engine, history, now_ns=T0 + 60 * S, hop_s=5)
+        (double,) = restore(engine, RhythmEngine(), history, now_ns=T0 + 60 * S, hop_s=5)
     assert [a.id for a in engine.active("anna")] == [told_of]
     assert (double.alarm.id, double.state) == ("b" if told_of == "a" else "a", State.ENDED)
     assert double.alarm.ended_ns == T0 + 60 * S

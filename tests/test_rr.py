@@ -26,6 +26,7 @@ from watching import ALWAYS, STREAM, T0, FakeAnalyzer, S, Told, gaps, new_databa
 
 from alerts.conditions import Change, Priority, State
 from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from ingest.chunk import Chunk, Stream
 from ingest.episodes import Episode, EpisodeKind, Script
 from ingest.rr import RrIntervals
@@ -705,7 +706,7 @@ async def test_gaps_are_stored_with_their_cause_and_a_restart_is_one(url: str) -
     assert ended_ns == first[-1].end_ns
     engine = Engine(policies())
     with History(url) as history:
-        restore(engine, history, now_ns=T0 + 120 * S, hop_s=5)
+        restore(engine, RhythmEngine(), history, now_ns=T0 + 120 * S, hop_s=5)
     await watched(url, Told(sent[120:]), engine=engine, ended={STREAM: ended_ns})
     causes = [
         (round((g.start_ns - T0) / S), round((g.end_ns - T0) / S), g.cause) for g in gaps(url)
@@ -720,7 +721,7 @@ async def test_an_alarm_outlives_a_restart(url: str) -> None:
     (raised,) = await watched(url, Told(sent[:360]))
     engine = Engine(policies())
     with History(url) as history:
-        restore(engine, history, now_ns=T0 + 361 * S, hop_s=5)
+        restore(engine, RhythmEngine(), history, now_ns=T0 + 361 * S, hop_s=5)
     assert engine.active("anna") == (raised.alarm,)
     assert await watched(url, Told(sent[360:]), engine=engine) == []
 

@@ -40,6 +40,7 @@ from watching import (
 
 from alerts.conditions import Alarm, Change, Observation, State
 from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from alerts.policy import Policy
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
@@ -436,7 +437,7 @@ async def test_after_a_crash_they_are_judged_as_if_there_had_been_none(
     engine = fake_engine()
     with History(url) as history:
         left = backlog(history, [PULSE.stream], now_ns=killed_ns, length_s=10, hop_s=5)
-        restore(engine, history, now_ns=killed_ns, hop_s=5, left=left)
+        restore(engine, RhythmEngine(), history, now_ns=killed_ns, hop_s=5, left=left)
     assert left
     rest = [p for p in sent if p.end_ns > killed_ns]
     await watched(url, Told(rest), engine, backlog=left)
@@ -457,7 +458,7 @@ async def test_windows_that_are_cut_again_count_once_in_the_engine(url: str) -> 
     with History(url) as history:
         left = backlog(history, [PULSE.stream], now_ns=T0 + 204 * S, length_s=10, hop_s=5)
         engine = Steps()
-        restore(engine, history, now_ns=T0 + 204 * S, hop_s=5, left=left)
+        restore(engine, RhythmEngine(), history, now_ns=T0 + 204 * S, hop_s=5, left=left)
     await watched(url, Told([]), engine, backlog=left)
     starts = [o.start_ns for o in [*engine.restored, *engine.stepped]]
     assert len(starts) == len(set(starts))
