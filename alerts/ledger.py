@@ -20,15 +20,27 @@ from alerts.records import (
     Presence,
     Signal,
 )
+from alerts.rhythm import LETHAL, is_lethal
 
 S = 1_000_000_000
 
 # That an alarm of high priority is back, or over, is told once a minute at most: ten pauses in two
-# minutes are one trouble.
+# minutes are one trouble. What comes back later than that is told whatever else was told meanwhile:
+# a reminder of what is over must not delay it. Lethal rhythms are told whenever they come.
 HIGH_GAP_S = 60.0
 
-BEGINNINGS = (Kind.RAISED, Kind.AGAIN, Kind.WORSENED, Kind.SNOOZE_OVER, Kind.PAUSE_OVER)
+BEGINNINGS = (
+    Kind.RAISED,
+    Kind.AGAIN,
+    Kind.WORSENED,
+    Kind.SNOOZE_OVER,
+    Kind.PAUSE_OVER,
+    Kind.GOES_ON,
+)
 """What tells that an alarm is on."""
+
+ALL_ALARMS = f"all alarms but {', '.join(LETHAL)}"
+"""What a pause holds back that names no kind."""
 
 _UNANSWERED = (Presence.ON, Presence.LATCHED)
 
@@ -111,7 +123,7 @@ class Ledger:
 
     def ladder(self, bout: Bout) -> Ladder:
         """Who is told of it."""
-        return self._plan_for(bout.alarm.patient).ladder(bout.alarm.priority)
+        return self._plan_for(bout.alarm.patient).ladder_of(bout.alarm)
 
     def is_recent(self, bout: Bout, t: int) -> bool:
         """Whether what comes now is of the same bout as this, which is off."""
@@ -154,7 +166,7 @@ class Ledger:
 
     def audit_pause(self, pause: Pause, t: int, what: str, by: str | None) -> None:
         """Record what was done with a pause."""
-        detail = f"{pause.kind or 'all alarms'} ({pause.id})"
+        detail = f"{pause.kind or ALL_ALARMS} ({pause.id})"
         self.write(
             Audit(at_ns=t, alarm_id=None, patient=pause.patient, what=what, by=by, detail=detail)
         )
@@ -209,7 +221,7 @@ class Ledger:
 
     def not_too_often(self, bout: Bout, t: int) -> int:
         """When people may be told next that a condition comes and goes."""
-        if bout.signal.last_told_ns is None:
+        if bout.signal.last_told_ns is None or is_lethal(bout.alarm.condition):
             return t
         high = bout.alarm.priority is Priority.HIGH
         gap_s = HIGH_GAP_S if high else self._plan_for(bout.alarm.patient).group_s
@@ -248,7 +260,7 @@ class Ledger:
             # There was nobody to tell when it began, or they are gone; by a new configuration there
             # may be others.
             self.ring(bout, Kind.RAISED, t)
-        repeat_s = self.ladder(bout).repeat_s
+        repeat_s = self._plan_for(bout.alarm.patient).repeat_s(bout.alarm)
         if repeat_s is None or bout.contacts(Kind.REMINDER):
             return
         # Counted from the message that it reminds of, if that is still to come.

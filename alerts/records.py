@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from alerts.conditions import Alarm
+from alerts.rhythm import is_lethal
 
 
 class Presence(StrEnum):
@@ -73,7 +74,8 @@ class Pause:
         id: unique for ever.
         patient: whose alarms.
         kind: which of them: a condition, e.g. ``class:AF``, or what stands before its colon, e.g.
-            ``device``; None for all, technical ones too.
+            ``device``; None for all, technical ones too, but not lethal rhythms
+            (``alerts.rhythm.LETHAL``), which have to be named.
         from_ns: when it began.
         until_ns: when it ends by itself.
         by: who asked for it.
@@ -92,7 +94,9 @@ class Pause:
         """Whether it is of the kind of alarm that this pauses."""
         if alarm.patient != self.patient:
             return False
-        return self.kind in (None, alarm.condition, alarm.condition.partition(":")[0])
+        if self.kind is None:
+            return not is_lethal(alarm.condition)
+        return self.kind in (alarm.condition, alarm.condition.partition(":")[0])
 
 
 class Kind(StrEnum):
@@ -111,6 +115,9 @@ class Kind(StrEnum):
 
     SNOOZE_OVER = "snooze_over"
     PAUSE_OVER = "pause_over"
+    GOES_ON = "goes_on"
+    """A lethal rhythm, and it was answered too long ago."""
+
     SIGNAL_LOST = "signal_lost"
     """It was on when the patient's data stopped: nobody knows whether it is over."""
 
@@ -118,6 +125,10 @@ class Kind(StrEnum):
     """It is over, and nobody has answered it."""
 
     ENDED = "ended"
+
+
+HAPPENED = (Kind.RAISED, Kind.AGAIN, Kind.WORSENED, Kind.GOES_ON)
+"""What tells of something new: even if it is over by then, it has happened, and nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +188,9 @@ class Audit:
         alarm_id: the alarm; None for a pause.
         patient: whose.
         what: ``raised``, ``again``, ``worsened``, ``superseded``, ``latched``, ``ended``,
-            ``acknowledged``, ``snoozed``, ``snooze over``, ``signal lost``, ``signal back``,
-            ``paused``, ``resumed``, ``pause replaced`` or ``pause over``.
+            ``acknowledged``, ``snoozed``, ``snooze over``, ``goes on``,
+            ``signal lost``, ``signal back``, ``paused``, ``resumed``, ``pause replaced`` or
+            ``pause over``.
         by: the person; None where it came of time or of the condition itself.
         detail: one line.
     """

@@ -15,8 +15,10 @@ from uuid import uuid4
 
 from alerts.conditions import Change, Priority, State
 from alerts.escalation import Plan
-from alerts.ledger import BEGINNINGS, Bout, Ledger, Waiting, of
+from alerts.ledger import BEGINNINGS, HIGH_GAP_S, Bout, Ledger, Waiting, of
+from alerts.lethal import UNSEEN
 from alerts.records import Kind, Notification, Output, Pause, Presence, Signal
+from alerts.rhythm import is_lethal
 from alerts.technical import Moment, is_technical
 
 S = 1_000_000_000
@@ -27,6 +29,10 @@ MAX_SILENCE_S = 24 * 3600
 # By how much UTC must run away from the steady clock between two calls to have been set, not slewed
 # (a slewed one gains 0.5 ms each second).
 CLOCK_SET_S = 2.0
+
+# An answer to a lethal rhythm holds for so long while the rhythm lasts: who went to look has had
+# time to begin, and who fell asleep again must not be let.
+LETHAL_ANSWER_S = 180.0
 
 _RANK = {Priority.LOW: 0, Priority.MEDIUM: 1, Priority.HIGH: 2}
 # These are not handed on when an alarm takes another's place: they are made anew.
@@ -126,7 +132,9 @@ class Signals:
     def change(self, change: Change, now: Moment) -> list[Output]:
         """Take in a change of a condition.
 
-        Another reason for an alarm that is on changes nothing, nor does the end of an unknown one.
+        Another reason for an alarm that is on changes nothing, but that a lethal rhythm which was
+        answered more than ``LETHAL_ANSWER_S`` ago comes on again; nor does the end of an unknown
+        one.
         """
         t = self._advance(now)
         bout = self._ledger.bouts.get(of(change.alarm))
@@ -140,6 +148,7 @@ class Signals:
                 self._end(bout, change, t)
         elif bout is not None and same:
             self._worsen(bout, change, t)
+            self._go_on(bout, change, t)
         else:
             self._raise(bout, change, t)
         return self._ledger.close(t)
@@ -175,11 +184,13 @@ class Signals:
     ) -> list[Output]:
         """Tell nobody of a patient's alarms for a time; what is on after it is told then.
 
+        Lethal rhythms are told all the same, unless ``kind`` is one of them.
+
         A pause of the same kind takes the place of one that goes on.
 
         Args:
             patient: whose alarms.
-            kind: as ``Pause.kind``; None for all.
+            kind: as ``Pause.kind``; None for all but lethal rhythms.
             until_ns: UTC time of its end.
             by: who asks for it.
             now: the time.
@@ -232,6 +243,7 @@ class Signals:
                 and bout.is_on
                 and bout.signal.signal_lost is not lost
                 and not is_technical(bout.alarm)
+                and bout.alarm.condition != UNSEEN  # that is what it says
             ):
                 self._lose(bout, lost, t)
         return self._ledger.close(t)
@@ -305,11 +317,15 @@ class Signals:
         self._ledger.place(bout)
         if self._ledger.is_paused(alarm):
             return
-        seldom_ns = self._ledger.not_too_often(bout, t)
+        # In UTC, which may have been set: then it is told sooner, or a minute later.
+        apart_s = (t - old.alarm.raised_ns) / S
+        high = alarm.priority is Priority.HIGH
+        lately = not high or apart_s < HIGH_GAP_S
+        seldom_ns = self._ledger.not_too_often(bout, t) if lately else t
         worse = _RANK[alarm.priority] > _RANK[old.alarm.priority]
         if worse or not unanswered:
             answered = old.signal.acknowledged_by is not None
-            at_once = worse or (answered and alarm.priority is Priority.HIGH)
+            at_once = worse or (answered and high)
             self._ledger.ring(bout, Kind.AGAIN, t if at_once else seldom_ns)
             return
         # The ladder goes on where it stood: were it begun anew, a condition that comes and goes
@@ -333,6 +349,20 @@ class Signals:
         detail = f"from {was} to {change.alarm.priority} priority: {change.reason}"
         self._ledger.audit(bout, t, "worsened", None, detail)
         self._ledger.ring(bout, Kind.WORSENED, t)
+
+    def _go_on(self, bout: Bout, change: Change, t: int) -> None:
+        """The same alarm, seen just now: if it is lethal, an old answer holds no more."""
+        answered_ns = bout.signal.acknowledged_ns
+        if (
+            not is_lethal(bout.alarm.condition)
+            or bout.signal.presence is not Presence.ACKNOWLEDGED
+            or answered_ns is None
+            or t - answered_ns <= LETHAL_ANSWER_S * S
+        ):
+            return
+        self._come_on(bout, t)
+        self._ledger.audit(bout, t, "goes on", None, change.reason)
+        self._ledger.ring(bout, Kind.GOES_ON, t)
 
     def _end(self, bout: Bout, change: Change, t: int) -> None:
         self._ledger.set(bout, alarm=replace(change.alarm, priority=bout.alarm.priority))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from alerts.channels.threads import Threads
-from alerts.conditions import Change, Observation
+from alerts.conditions import Change, Observation, Priority, State
 from alerts.engine import Engine
 from alerts.escalation import Plan
 from alerts.gateway import GATEWAY
 from alerts.lethal import RhythmEngine
-from alerts.records import Output, Presence, Signal
+from alerts.records import HAPPENED, Notification, Output, Presence, Signal
 from alerts.rhythm import LETHAL, RhythmSeen
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
@@ -20,7 +20,7 @@ from monitor.composing import Composer
 from monitor.contacts import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import RESULTS_REFUSED
-from monitor.outbox import Outbox
+from monitor.outbox import Outbox, Urgency
 from monitor.requests import answer
 from monitor.results import WindowResult
 from monitor.stopping import pause
@@ -95,6 +95,7 @@ class Alarms:
             compose=self._composer.compose,
             store=self.store,
             on_channel=on_channel,
+            urgency=self._urgency,
             now_ns=utc_ns,
         )
         self._on_change = on_change
@@ -113,6 +114,15 @@ class Alarms:
     def signal_of(self, alarm_id: str) -> Signal | None:
         """The signal of an alarm that is on, or was lately."""
         return self._known.get(alarm_id)
+
+    def _urgency(self, notification: Notification) -> Urgency:
+        signal, kind = self._known.get(notification.alarm_id), notification.kind
+        if signal is None:
+            return Urgency.USUAL
+        is_on = signal.alarm.state is State.ACTIVE
+        if signal.alarm.priority is Priority.HIGH and (is_on or kind in HAPPENED):
+            return Urgency.URGENT
+        return Urgency.USUAL if is_on else Urgency.OVER
 
     def on(self, patient: str) -> tuple[Signal, ...]:
         """The signals of a patient that are not off, oldest alarm first."""

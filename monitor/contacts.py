@@ -1,11 +1,12 @@
 """From configured contacts to channels and to the plan of who is told when."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alerts.conditions import Priority
-from alerts.escalation import HIGH_REPEAT_S, MEDIUM_REPEAT_S, Ladder, Plan, Step
+from alerts.escalation import HIGH_REPEAT_S, MEDIUM_REPEAT_S, Ladder, LethalLadder, Plan, Step
 from alerts.quiet import QuietHours
 from alerts.technical import Moment
 from monitor.config import Config, ConfigError
@@ -14,7 +15,9 @@ from monitor.config.alarms import (
     ChannelConfig,
     CommandConfig,
     LadderConfig,
+    LethalLadderConfig,
     SoundConfig,
+    StepConfig,
     WebhookConfig,
 )
 
@@ -98,9 +101,16 @@ def _plan(config: Config, everybody: tuple[str, ...], only: tuple[str, ...] | No
         priority: _ladder(getattr(alarms.escalation, priority.value), priority, everybody, only)
         for priority in Priority
     }
+    lethal = _lethal_ladder(
+        alarms.escalation.lethal, of[Priority.HIGH].steps, everybody if only is None else only
+    )
     quiet = None if alarms.quiet_hours is None else QuietHours(*alarms.quiet_hours.times)
     return Plan(
-        high=of[Priority.HIGH], medium=of[Priority.MEDIUM], low=of[Priority.LOW], quiet=quiet
+        high=of[Priority.HIGH],
+        medium=of[Priority.MEDIUM],
+        low=of[Priority.LOW],
+        lethal=lethal,
+        quiet=quiet,
     )
 
 
@@ -110,18 +120,29 @@ def _ladder(
     everybody: tuple[str, ...],
     only: tuple[str, ...] | None,
 ) -> Ladder:
-    wanted = everybody if only is None else only
-    if configured.steps is None:
-        steps = [Step(0.0, wanted)] if wanted else []
-    else:
-        # A step of which nobody is among the patient's own contacts is no step.
-        steps = [
-            Step(step.after, kept)
-            for step in configured.steps
-            if (kept := tuple(name for name in step.contacts if name in wanted))
-        ]
-        # Nor may that leave nobody at all.
-        if not steps and wanted:
-            steps = [Step(0.0, wanted)]
+    steps = _steps(configured.steps or (), everybody if only is None else only)
     repeat_s = _REPEAT_S[priority] if configured.repeat is None else configured.repeat
-    return Ladder(tuple(steps), repeat_s, latching=priority is Priority.HIGH)
+    return Ladder(steps, repeat_s, latching=priority is Priority.HIGH)
+
+
+def _lethal_ladder(
+    configured: LethalLadderConfig, high: tuple[Step, ...], wanted: tuple[str, ...]
+) -> LethalLadder:
+    if configured.steps is None:
+        return replace(LethalLadder.after(high), repeat_s=configured.repeat)
+    steps = _steps(configured.steps, wanted)
+    # Nobody may be left for the first; the next is told at once then.
+    early_s = steps[0].after_s if steps else 0.0
+    kept = (replace(step, after_s=step.after_s - early_s) for step in steps)
+    return LethalLadder(tuple(kept), configured.repeat)
+
+
+def _steps(configured: Sequence[StepConfig], wanted: tuple[str, ...]) -> tuple[Step, ...]:
+    # A step of which nobody is among the patient's own contacts is no step.
+    steps = tuple(
+        Step(step.after, kept)
+        for step in configured
+        if (kept := tuple(name for name in step.contacts if name in wanted))
+    )
+    # Nor may that leave nobody at all.
+    return steps or ((Step(0.0, wanted),) if wanted else ())

@@ -1,5 +1,7 @@
 """Hands over what people are to be told: at least once, in order, and never for nothing.
 
+What is urgent does not stand behind what is not, on no channel.
+
 What is to be told is in the database before it is here, written with the change that it tells of.
 Here it is kept in memory too, so that a database that is away silences nobody.
 """
@@ -7,14 +9,16 @@ Here it is kept in memory too, so that a database that is away silences nobody.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import structlog
 
 from alerts.channels.channel import DeliveryError, Message
 from alerts.records import Cancelled, ClockSet, Kind, Notification, Output
+from monitor.handover import keep
 from monitor.metrics import NOTIFICATION_FAILURES, NOTIFICATIONS_SENT, NOTIFICATIONS_WAITING
 from monitor.storage.records import Delivery, Record, Settled
 
@@ -28,6 +32,8 @@ SEND_S = 20.0
 
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
+# What is urgent must not sit out the return of a network.
+URGENT_RETRY_S = 30.0
 
 GIVE_UP_S = 24 * 3600.0
 """What nobody took within a day would be read as news of today."""
@@ -35,6 +41,15 @@ GIVE_UP_S = 24 * 3600.0
 RETRYING, DELIVERED, FAILED = "retrying", "delivered", "failed"
 
 _IDLE_S = 1.0
+_STORE_S = 5.0  # for what is left to be stored at the end
+
+
+class Urgency(IntEnum):
+    """Which messages go first: what is on and of high priority, the rest, what is over."""
+
+    URGENT = 0
+    USUAL = 1
+    OVER = 2
 
 
 @dataclass(slots=True)
@@ -67,6 +82,7 @@ class Outbox:
         channels: of each contact.
         compose: puts a notification into words; None if there is nothing to be told any more.
         store: makes records durable, or leaves them to the writer.
+        urgency: which notifications go first; those of one alarm go in their order all the same.
         on_channel: told whether a channel works, and why not.
         now_ns: UTC time, in nanoseconds.
         monotonic_s: a clock that nobody sets, in seconds.
@@ -77,14 +93,16 @@ class Outbox:
         channels: Mapping[str, Sequence["Channel"]],
         *,
         compose: Callable[[Notification], Awaitable[Message | None]],
-        store: Callable[..., Awaitable[None]],
+        store: Callable[..., Coroutine[None, None, None]],
         on_channel: Callable[[str, str | None], None],
+        urgency: Callable[[Notification], Urgency] = lambda _: Urgency.USUAL,
         now_ns: Callable[[], int] = time.time_ns,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._compose = compose
         self._store = store
         self._on_channel = on_channel
+        self._urgency = urgency
         self._now_ns = now_ns
         self._monotonic_s = monotonic_s
         self._of = {
@@ -94,6 +112,7 @@ class Outbox:
         self._done: dict[str, dict[str, str]] = {}
         self._abandoned: list[Record] = []
         self._order = 0
+        self._storing: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
@@ -179,6 +198,8 @@ class Outbox:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._storing:
+                await asyncio.wait(self._storing, timeout=_STORE_S)
 
     async def _serve(self, lane: _Lane) -> None:
         while True:
@@ -201,10 +222,13 @@ class Outbox:
                 lane.sending = None
 
     def _next(self, lane: _Lane) -> _Item | None:
-        """The earliest due message of an alarm of which no earlier one waits to be tried again."""
+        """The first due message of an alarm of which no earlier one waits to be tried again.
+
+        What is urgent is tried once though the receiver has asked to be left alone: it asked that
+        of something else.
+        """
         now_ns, now_s = self._now_ns(), self._monotonic_s()
-        if now_s < lane.held_until_s:
-            return None
+        first: tuple[Urgency, _Item] | None = None
         blocked: set[str] = set()
         for item in sorted(lane.items.values(), key=_by_due):
             notification = item.notification
@@ -212,11 +236,15 @@ class Outbox:
                 break
             if notification.alarm_id in blocked:
                 continue
+            blocked.add(notification.alarm_id)
             if item.ready_s > now_s:
-                blocked.add(notification.alarm_id)
                 continue
-            return item
-        return None
+            urgency = self._urgency(notification)
+            if now_s < lane.held_until_s and (urgency > Urgency.URGENT or item.attempts):
+                continue
+            if first is None or urgency < first[0]:
+                first = urgency, item
+        return None if first is None else first[1]
 
     def _idle_s(self, lane: _Lane) -> float:
         """How long until ``_next`` may find one; a second at most, for the clock may be set."""
@@ -226,46 +254,76 @@ class Outbox:
         for item in sorted(lane.items.values(), key=_by_due):
             notification = item.notification
             wait_s = max((notification.due_ns - now_ns) / 1e9, item.ready_s - now_s)
+            if item.attempts or not self._is_urgent(item):
+                wait_s = max(wait_s, lane.held_until_s - now_s)
             wait_s = max(wait_s, of_alarm.get(notification.alarm_id, 0.0))
             of_alarm[notification.alarm_id] = wait_s
             soonest = min(soonest, wait_s)
-        return min(_IDLE_S, max(0.01, soonest, lane.held_until_s - now_s))
+        return min(_IDLE_S, max(0.01, soonest))
 
     async def _deliver(self, lane: _Lane, item: _Item) -> None:
         notification, name = item.notification, lane.channel.name
         key = notification.key
         if notification.kind is Kind.REMINDER and self._is_outdated(lane, item):
             # A night without a network is not to end in a hundred reminders.
-            await self._settle(lane, item, FAILED, "a later message tells the same")
+            self._settle(lane, item, FAILED, "a later message tells the same")
             return
         message = await self._compose(notification)
         if lane.items.get(key) is not item:
             return  # somebody has answered meanwhile
         if message is None:
-            await self._settle(lane, item, FAILED, "nothing to be told any more")
+            self._settle(lane, item, FAILED, "nothing to be told any more")
             return
         if item.first_s is None:
             item.first_s = self._monotonic_s()
         item.attempts += 1
-        error = await send(lane.channel, message)
-        if error is None:
-            self._on_channel(name, None)
-            _log.info("told", channel=name, key=key, attempts=item.attempts)
-            await self._settle(lane, item, DELIVERED, None)
+        error = await self._send(lane, item, message)
+        if error is not None:
+            self._failed(lane, item, error)
+            return
+        self._on_channel(name, None)
+        _log.info("told", channel=name, key=key, attempts=item.attempts)
+        self._settle(lane, item, DELIVERED, None)
+
+    def _failed(self, lane: _Lane, item: _Item, error: DeliveryError) -> None:
+        """Put off what was not delivered, or give it up."""
+        key, name = item.notification.key, lane.channel.name
+        if isinstance(error, _OvertakenError):
+            # The channel may be slow or stuck: it is not asked again at once.
+            self._later(lane, item, None)
+            _log.warning("overtaken by what is urgent", channel=name, key=key)
             return
         self._on_channel(name, str(error))
         if lane.items.get(key) is not item:
             return  # somebody has answered meanwhile: it is void, and not tried again
-        given_up = self._monotonic_s() - item.first_s >= GIVE_UP_S
+        given_up = self._monotonic_s() - (item.first_s or 0.0) >= GIVE_UP_S
         if error.permanent or given_up:
             _log.error("not told, for good", channel=name, key=key, reason=str(error))
-            await self._settle(lane, item, FAILED, str(error))
+            self._settle(lane, item, FAILED, str(error))
             return
         wait_s = self._later(lane, item, error.retry_after_s)
         _log.warning(
             "not told yet", channel=name, key=key, reason=str(error), again_in_s=round(wait_s, 1)
         )
-        await self._store(Delivery(key, name, RETRYING, item.attempts, self._now_ns(), str(error)))
+        self._keep(Delivery(key, name, RETRYING, item.attempts, self._now_ns(), str(error)))
+
+    async def _send(self, lane: _Lane, item: _Item, message: Message) -> DeliveryError | None:
+        """As ``send``; given up when something more urgent comes meanwhile."""
+        sending = asyncio.create_task(send(lane.channel, message))
+        try:
+            while True:
+                await asyncio.wait({sending}, timeout=_IDLE_S)
+                if sending.done():
+                    return sending.result()
+                other = None if self._is_urgent(item) else self._next(lane)
+                if other is not None and self._is_urgent(other):
+                    return _OvertakenError(f"{lane.channel.name}: something urgent came meanwhile")
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending}, timeout=_IDLE_S)
+
+    def _is_urgent(self, item: _Item) -> bool:
+        return self._urgency(item.notification) is Urgency.URGENT
 
     def _is_outdated(self, lane: _Lane, item: _Item) -> bool:
         """Whether a later message of the same alarm is due as well."""
@@ -281,14 +339,15 @@ class Outbox:
         """Put a message off; a receiver that asks to be left alone is."""
         now_s = self._monotonic_s()
         doublings = min(max(0, item.attempts - 1), 10)
-        wait_s = min(FIRST_RETRY_S * 2.0**doublings, LONGEST_RETRY_S)
+        longest_s = URGENT_RETRY_S if self._is_urgent(item) else LONGEST_RETRY_S
+        wait_s = min(FIRST_RETRY_S * 2.0**doublings, longest_s)
         if retry_after_s is not None:
-            wait_s = max(wait_s, min(retry_after_s, LONGEST_RETRY_S))
+            wait_s = max(wait_s, min(retry_after_s, longest_s))
             lane.held_until_s = now_s + wait_s
         item.ready_s = now_s + wait_s
         return wait_s
 
-    async def _settle(self, lane: _Lane, item: _Item, state: str, error: str | None) -> None:
+    def _settle(self, lane: _Lane, item: _Item, state: str, error: str | None) -> None:
         """One channel is done with a notification; with the last one it is done altogether."""
         notification, name = item.notification, lane.channel.name
         key = notification.key
@@ -304,7 +363,15 @@ class Outbox:
             del self._done[key]
         elif not any(key in other.items for other in lanes):
             del self._done[key]  # void since it was sent
-        await self._store(*records)
+        self._keep(*records)
+
+    def _keep(self, *records: Record) -> None:
+        """Store beside: a database that is slow must not keep a channel from the next message."""
+        keep(self._storing, self._store(*records))
+
+
+class _OvertakenError(DeliveryError):
+    """Nobody knows whether it was delivered: something urgent had to come first."""
 
 
 async def send(channel: "Channel", message: Message) -> DeliveryError | None:

@@ -333,6 +333,9 @@ def test_pause_and_resume(leadone: Leadone, path: Path, daemon: Program) -> None
     done = leadone("alarms", "resume", "anna", "-c", path)
     assert (done.code, done.out) == (1, "")
     assert done.complaint == "no alarms of anna are paused"
+    wide = leadone("alarms", "pause", "boris", "--for", "2h", "-c", path)
+    assert "boris, all alarms but vf, vt, asystole; they are recorded" in wide.out
+    assert wide.out.endswith("are told all the same: only a pause of one by --kind holds it\n")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from alerts.channels.apprise import AppriseChannel
 from alerts.channels.command import CommandChannel
 from alerts.channels.sound import SoundChannel
 from alerts.channels.webhook import WebhookChannel
-from alerts.escalation import Ladder, Step
+from alerts.escalation import Ladder, LethalLadder, Step
 from alerts.gateway import GATEWAY
 from alerts.quiet import QuietHours
 from monitor.config import Config, ConfigError
@@ -107,6 +107,35 @@ def test_a_ladder_as_it_is_configured() -> None:
     assert plan.low.repeat_s == 86_400.0
     assert plan.quiet == QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
     assert plan.contacts == {"bob", "eve", "zoe"}
+
+
+@pytest.mark.parametrize(
+    ("lethal", "ladder"),
+    [
+        # The same people, a minute apart at most.
+        ({}, LethalLadder((Step(0.0, ("bob",)), Step(60.0, ("eve", "zoe"))))),
+        (
+            {"steps": [{"contacts": ["zoe"]}, {"after": "30s", "contacts": ["bob"]}]},
+            LethalLadder((Step(0.0, ("zoe",)), Step(30.0, ("bob",)))),
+        ),
+        (
+            {"repeat": "15s"},
+            LethalLadder((Step(0.0, ("bob",)), Step(60.0, ("eve", "zoe"))), 15.0),
+        ),
+    ],
+)
+def test_lethal_rhythms_have_a_ladder_of_their_own(
+    lethal: dict[str, Any], ladder: LethalLadder
+) -> None:
+    made = config(
+        *map(contact, ("bob", "eve", "zoe")),
+        patients=[{"id": "anna"}, {"id": "boris", "alarms": {"contacts": ["bob"]}}],
+        escalation={"high": {"steps": STEPS, "repeat": "2m"}, "lethal": lethal},
+    )
+    plan_for = build_plans(made)
+    assert plan_for("anna").lethal == ladder
+    # Nobody is left for what comes before him: he is told at once.
+    assert plan_for("boris").lethal == LethalLadder((Step(0.0, ("bob",)),), ladder.repeat_s)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from alerts.conditions import Alarm, Change, Priority, State
-from alerts.escalation import Ladder, Plan, Step
+from alerts.escalation import Ladder, LethalLadder, Plan, Step
 from alerts.quiet import QuietHours
 from alerts.records import (
     Audit,
@@ -36,6 +36,7 @@ STEPS = (Step(0, ("anna",)), Step(420, ("ben",)))
 QUIET = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
 PLAN = Plan(
     high=Ladder(STEPS, repeat_s=300, latching=True),
+    lethal=LethalLadder((Step(0, ("anna",)), Step(60, ("ben",))), repeat_s=30),
     medium=Ladder(STEPS, repeat_s=1200),
     low=Ladder(STEPS[:1]),
     quiet=QUIET,
@@ -44,14 +45,24 @@ PLAN = Plan(
 )
 # How long an alarm that nobody has answered may go on until somebody hears of it (again).
 SILENCE_S = {Priority.HIGH: 300 + 60, Priority.MEDIUM: 1200 + 900}
+LETHAL_SILENCE_S = 30
+ANSWER_S = 180
 RANK = {Priority.LOW: 0, Priority.MEDIUM: 1, Priority.HIGH: 2}
 CONDITIONS = {
     "pause": Priority.HIGH,
+    "vf": Priority.HIGH,
     "class:AF": Priority.MEDIUM,
     "class:PVC": Priority.LOW,
     "device:h10": Priority.MEDIUM,
 }
-BEGINS = {Kind.RAISED, Kind.AGAIN, Kind.WORSENED, Kind.SNOOZE_OVER, Kind.PAUSE_OVER}
+BEGINS = {
+    Kind.RAISED,
+    Kind.AGAIN,
+    Kind.WORSENED,
+    Kind.SNOOZE_OVER,
+    Kind.PAUSE_OVER,
+    Kind.GOES_ON,
+}
 ONCE = {Kind.RAISED, Kind.AGAIN, Kind.SIGNAL_LOST, Kind.LATCHED, Kind.ENDED}
 SECONDS = st.sampled_from([0, 1, 30, 59, 61, 290, 500, 1000, 2000, 4000, 20_000])
 CONDITION = st.sampled_from(sorted(CONDITIONS))
@@ -112,8 +123,9 @@ class Store:
 
     def is_paused(self, alarm: Alarm) -> bool:
         going_on = (pause for pause in self.pauses.values() if pause.ended_ns is None)
+        unnamed = () if alarm.condition == "vf" else (None,)
         return any(
-            pause.kind in (None, alarm.condition, alarm.condition.split(":")[0])
+            pause.kind in (*unnamed, alarm.condition, alarm.condition.split(":")[0])
             for pause in going_on
         )
 
@@ -134,8 +146,14 @@ class Truth:
     alarm: Alarm
     active: bool = True
     answered: bool = False
+    answered_at: float = 0.0
     until: float | None = None
     replaced: bool = False
+
+    def answer(self, now: float, until: float | None) -> None:
+        if not self.answered or until is not None or self.until is not None:
+            self.answered_at = now  # else the first answer stands
+        self.answered, self.until = True, until
 
     def presence(self) -> Presence:
         if self.replaced:
@@ -241,6 +259,7 @@ class Nights(RuleBasedStateMachine):
             self.do(lambda machine: machine.change(change, now), crash)
             if name in self.store.audible() and priority is not Priority.LOW:
                 wait_s = 60 if priority is Priority.HIGH else 900
+                wait_s = 0 if condition == "vf" else wait_s
                 dues = [self.store.keys[key].due_ns for key in self.keys_of(name)]
                 assert min(dues) <= now.utc_ns + wait_s * S
         else:
@@ -261,7 +280,7 @@ class Nights(RuleBasedStateMachine):
     @rule(condition=CONDITION, priority=st.sampled_from(list(Priority)), crash=st.booleans())
     def its_priority_changes(self, condition: str, priority: Priority, crash: bool) -> None:
         truth = self.current(condition)
-        if truth is None or not truth.active:
+        if truth is None or not truth.active or condition == "vf":
             return
         now = self.now
         self.time_in_truth()
@@ -275,6 +294,23 @@ class Nights(RuleBasedStateMachine):
             new = [self.store.keys[key] for key in self.keys_of(truth.alarm.id) - keys]
             assert any(n.kind is Kind.WORSENED and n.due_ns == now.utc_ns for n in new)
 
+    @rule(crash=st.booleans())
+    def a_lethal_rhythm_lasts(self, crash: bool) -> None:
+        truth = self.current("vf")
+        if truth is None or not truth.active:
+            return
+        now = self.now
+        self.time_in_truth()
+        late = truth.answered and self.steady - truth.answered_at > ANSWER_S
+        if late:
+            truth.answered, truth.until = False, None
+        keys = set(self.store.keys)
+        change = Change(truth.alarm, now.utc_ns + 5 * S, State.ACTIVE, "still seen")
+        self.do(lambda machine: machine.change(change, now), crash)
+        new = [self.store.keys[key] for key in self.keys_of(truth.alarm.id) - keys]
+        at_once = [n for n in new if n.kind is Kind.GOES_ON and n.due_ns == now.utc_ns]
+        assert bool(at_once) is (late and truth.alarm.id in self.store.audible())
+
     @rule(data=st.data(), crash=st.booleans())
     @precondition(lambda self: self.on())
     def somebody_answers(self, data: st.DataObject, crash: bool) -> None:
@@ -282,7 +318,7 @@ class Nights(RuleBasedStateMachine):
         now = self.now
         self.time_in_truth()
         for name in ids:
-            self.truth[name].answered, self.truth[name].until = True, None
+            self.truth[name].answer(self.steady, None)
         self.do(lambda machine: machine.acknowledge(ids, "anna", now), crash)
 
     @rule(data=st.data(), seconds=st.sampled_from([1, 60, 1000, 86_400]), crash=st.booleans())
@@ -292,13 +328,12 @@ class Nights(RuleBasedStateMachine):
         now = self.now
         self.time_in_truth()
         truth = self.truth[name]
-        truth.answered = True
-        truth.until = self.steady + seconds if truth.active else None
+        truth.answer(self.steady, self.steady + seconds if truth.active else None)
         until_ns = now.utc_ns + seconds * S
         self.do(lambda machine: machine.snooze([name], until_ns, "anna", now), crash)
 
     @rule(
-        kind=st.sampled_from([None, "class", "class:AF", "pause"]),
+        kind=st.sampled_from([None, "class", "class:AF", "pause", "vf"]),
         seconds=st.sampled_from([1, 60, 1000, 86_400]),
         crash=st.booleans(),
     )
@@ -335,7 +370,7 @@ class Nights(RuleBasedStateMachine):
         """With a tick whenever the machine asks for one, as the daemon does."""
         end = self.steady + seconds
         self.do(lambda machine: machine.tick(self.now))
-        for _ in range(500):
+        for _ in range(1000):
             due_ns = self.machine.next_due()
             if due_ns is None:
                 break
@@ -386,6 +421,10 @@ class Nights(RuleBasedStateMachine):
         self.machine = self.restored()  # by what it then put out we see how long they last
         after = {o.alarm.id: o for o in outputs if isinstance(o, Signal)}
         pauses = {o.id: o for o in outputs if isinstance(o, Pause)}
+        for name, truth in self.truth.items():
+            answered_ns = after.get(name, self.store.signals[name]).acknowledged_ns
+            if answered_ns is not None:
+                truth.answered_at = self.steady - (self.now.utc_ns - answered_ns) / S
         for name, length_ns in lengths.items():
             signal = after.get(name, self.store.signals[name])
             until_ns = signal.snoozed_until_ns
@@ -434,7 +473,9 @@ class Nights(RuleBasedStateMachine):
             signal = self.store.signals[name]
             waiting = [n for n in self.store.waiting.values() if n.alarm_id == name]
             assert waiting or signal.told
-            within_s = SILENCE_S.get(signal.alarm.priority)
+            within_s: float | None = SILENCE_S.get(signal.alarm.priority)
+            if signal.alarm.condition == "vf" and signal.presence is Presence.ON:
+                within_s = LETHAL_SILENCE_S
             if within_s is not None:
                 assert min(n.due_ns for n in waiting) <= self.now.utc_ns + within_s * S
 

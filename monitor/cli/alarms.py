@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alerts.conditions import Alarm, Change
+from alerts.ledger import ALL_ALARMS
 from alerts.records import Notification, Pause, Presence, Signal
 from alerts.wording import what_of
 from models.bundle import BundleError
@@ -279,7 +280,7 @@ def _notification_json(
 
 
 def _of(pause: Pause) -> str:
-    return f"{pause.patient}, {pause.kind or 'all alarms'}"
+    return f"{pause.patient}, {pause.kind or ALL_ALARMS}"
 
 
 def _iso(ns: int | None) -> str | None:

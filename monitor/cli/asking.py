@@ -13,8 +13,11 @@ from typing import Any
 
 from alerts.conditions import Alarm
 from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, GATEWAY, MODEL
+from alerts.ledger import ALL_ALARMS
+from alerts.lethal import UNSEEN
 from alerts.records import Presence, Signal
-from alerts.signals import MAX_SILENCE_S
+from alerts.rhythm import LETHAL, is_lethal
+from alerts.signals import LETHAL_ANSWER_S, MAX_SILENCE_S
 from alerts.technical import BATTERY, OFF_SKIN, SILENT, UNREAD
 from monitor.cli.alarms import brief, class_names, find_alarm
 from monitor.cli.errors import CommandError, MisuseError
@@ -65,6 +68,7 @@ def acknowledge(
         requests = [("ack", {"alarms": [signal.alarm.id]}) for signal in chosen]
         answers = _ask(config, history, requests, asker)
     _report(config, [(signal.alarm, "acknowledged") for signal in chosen], answers)
+    _warn(chosen)
 
 
 def snooze(path: Path, ids: Sequence[str], duration: str, by: str | None) -> None:
@@ -88,6 +92,7 @@ def snooze(path: Path, ids: Sequence[str], duration: str, by: str | None) -> Non
     done = {Presence.LATCHED: "acknowledged, for it is over"}
     said = [(s.alarm, done.get(s.presence, f"snoozed until {until}")) for s in chosen]
     _report(config, said, answers)
+    _warn(chosen)
 
 
 def pause(path: Path, patient: str, kind: str | None, duration: str, by: str | None) -> None:
@@ -109,9 +114,11 @@ def pause(path: Path, patient: str, kind: str | None, duration: str, by: str | N
         (answer,) = _ask(config, history, [request], asker)
     _done(answer)
     _print(
-        f"paused until {until}: {patient}, {kind or 'all alarms'}; "
+        f"paused until {until}: {patient}, {kind or ALL_ALARMS}; "
         "they are recorded, and nobody is told"
     )
+    if kind is None and patient != GATEWAY:
+        _print(f"{', '.join(LETHAL)} are told all the same: only a pause of one by --kind holds it")
 
 
 def resume(path: Path, patient: str, by: str | None) -> None:
@@ -180,6 +187,13 @@ def _report(config: Config, said: Sequence[tuple[Alarm, str]], answers: Sequence
         raise CommandError("\n".join(failed))
 
 
+def _warn(answered: Sequence[Signal]) -> None:
+    """Say how long an answer to a lethal rhythm holds."""
+    lethal = [s for s in answered if is_lethal(s.alarm.condition) and s.alarm.ended_ns is None]
+    if lethal:
+        _print(f"it comes on again in {LETHAL_ANSWER_S / 60:g} minutes if the rhythm still lasts")
+
+
 def _done(answer: str) -> None:
     if answer.startswith(_FAILED):
         raise CommandError(answer.removeprefix(_FAILED))
@@ -238,6 +252,7 @@ def _require_kind(config: Config, patient: str, kind: str) -> None:
         policy = build_policies(config, open_bundle(config))(patient)
         hearts = {rule.condition for rule in policy.rules}
         named = (SILENT, OFF_SKIN, UNREAD, BATTERY)
+        hearts |= {*LETHAL, UNSEEN}
         known = {*hearts, *(condition.partition(":")[0] for condition in hearts), *named}
     before, _, name = kind.partition(":")
     # Nobody knows all devices there will be.

@@ -40,6 +40,12 @@ def _zone(value: str) -> str:
     return value
 
 
+def _telephone(value: str) -> str:
+    if not re.fullmatch(r"\+?[0-9][0-9 -]{1,19}", value):
+        raise PydanticCustomError("telephone", "expected a telephone number, such as '112'")
+    return value
+
+
 HttpUrl = Annotated[Text, AfterValidator(_http)]
 TimeOfDay = Annotated[Text, AfterValidator(_time_of_day)]
 Zone = Annotated[Text, AfterValidator(_zone)]
@@ -129,9 +135,38 @@ class LadderConfig(Section):
         return self
 
 
+class LethalLadderConfig(Section):
+    """Who is told of lethal rhythms: somebody at once, and again and again until one answers."""
+
+    steps: Annotated[tuple[StepConfig, ...], not_empty] | None = Field(
+        default=None,
+        title="Steps",
+        description="The first at 0s; by default those of high priority, a minute apart at most.",
+    )
+    repeat: Annotated[Seconds, between(15, 300)] = Field(
+        default=30.0,
+        title="Repeat (seconds)",
+        description="Remind until somebody answers: 15s to 5m.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        times = [step.after for step in self.steps or ()]
+        if times != sorted(times):
+            raise InconsistentError([("steps", "must be in the order of after")])
+        if times and times[0] > 0:
+            raise InconsistentError([("steps[0].after", "must be 0s: a lethal rhythm cannot wait")])
+        return self
+
+
 class EscalationConfig(Section):
     """Who is told, by priority."""
 
+    lethal: LethalLadderConfig = Field(
+        default_factory=LethalLadderConfig,
+        title="Lethal",
+        description="For lethal rhythms (vf, vt, asystole).",
+    )
     high: LadderConfig = Field(
         default_factory=LadderConfig, title="High", description="For high priority."
     )
@@ -208,6 +243,11 @@ class AlarmsConfig(Section):
         title="Escalation",
         description="Who is told of which priority, and when.",
     )
+    emergency_number: Annotated[Text, AfterValidator(_telephone)] = Field(
+        default="112",
+        title="Emergency number",
+        description="Whom to call when somebody does not breathe, in quotes, such as '112'.",
+    )
     quiet_hours: QuietHoursConfig | None = Field(
         default=None,
         title="Quiet hours",
@@ -233,7 +273,7 @@ class AlarmsConfig(Section):
             names.setdefault(contact.name, i)
         told = [
             (f"escalation.{priority}.steps[{i}].contacts", step.contacts)
-            for priority in ("high", "medium", "low")
+            for priority in ("lethal", "high", "medium", "low")
             for i, step in enumerate(getattr(self.escalation, priority).steps or ())
         ]
         if self.heartbeat is not None:

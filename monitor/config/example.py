@@ -22,6 +22,8 @@ window: {length: 10s, hop: 5s}
 patients:
   - id: grandpa          # short, and used everywhere: also in logs and messages
     name: Karl Lindqvist # for the people who look after him; never logged
+    # In the messages that he may be dying: what whoever comes must know.
+    # emergency_note: "Storgatan 5, third floor, door code 4711. Has an ICD."
     alarms:              # only what is different for him
       chronic: [AF]      # it is known, and permanent
       # classes: {AF: {enabled: false}}   # not known, and no alarm all the same
@@ -103,6 +105,8 @@ sources:
 #       repeat: 5m       # remind until somebody answers
 #     medium: {repeat: 30m}
 #     low: {}
+#     lethal: {repeat: 30s}            # vf, vt, asystole; steps as for high, a minute apart at most
+#   emergency_number: "112"
 #   quiet_hours: {start: "22:00", end: "07:00", timezone: Europe/Berlin}   # for low priority only
 #   heartbeat: {every: day, at: "09:00", timezone: Europe/Berlin, contacts: [anna]}
 #   dead_man: {url: {file: /etc/leadone/dead-man}, every: 60s}

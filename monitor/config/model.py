@@ -73,6 +73,12 @@ class PatientConfig(Section):
         description="The person's name, for the people who look after them; never logged.",
         repr=False,
     )
+    emergency_note: Annotated[Text, Field(max_length=500)] | None = Field(
+        default=None,
+        title="Emergency note",
+        description="For messages of lethal rhythms: address, door code, pacemaker or ICD.",
+        repr=False,
+    )
     alarms: AlarmOverrides = Field(
         default_factory=AlarmOverrides,
         title="Alarms",
@@ -196,6 +202,12 @@ class Config(Section):
     def names(self) -> dict[str, str | None]:
         """Names for people by patient id, None where there is none."""
         return {patient.id: patient.name for patient in self.patients}
+
+    @property
+    def emergency_notes(self) -> dict[str, str]:
+        """What whoever comes to help must know, by patient id."""
+        notes = {patient.id: patient.emergency_note for patient in self.patients}
+        return {patient: note for patient, note in notes.items() if note is not None}
 
     @property
     def private_names(self) -> frozenset[str]:
