@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from alerts.conditions import Alarm, Priority
 from alerts.gateway import GATEWAY
-from alerts.records import Kind
+from alerts.plain import HEART, LETHAL_LINES, LOOK, LOOK_NOW, SURE, Plain, one_line, plain_of
+from alerts.records import HAPPENED, Kind
+from alerts.rhythm import is_lethal
 
 TITLE_LENGTH = 60
 """No title is longer, in characters: more is cut off on a locked phone."""
@@ -33,8 +35,16 @@ class Notice:
         now_ns: UTC time, in nanoseconds since 1970.
         patient_name: as people call the patient; None for the id.
         reason: one line, as in the change that raised or ended the alarm.
-        heart_rate: now, per minute, None where unknown.
+        heart_rate: per minute, None where unknown; if no beat is seen, what it was before that.
+        heart_rate_ns: UTC time that it is of; None for now.
+        no_beat: whether the heart is looked at now and no beat is seen.
+        beat_ns: UTC time of the last beat, None where unknown.
         probability: of the class, 0 to 1, None where there is none.
+        probability_ns: UTC time that it is of; None for now.
+        arrived_ns: UTC time at which the signal arrived in which the alarm was seen first; None if
+            that was at once.
+        emergency_number: whom to call.
+        emergency_note: what whoever comes to help must know.
         signal_lost: whether nothing can be seen of the heart now.
         count: which time it is in this bout, 1 the first.
         first_ns: UTC start of the bout, None if this is the first time.
@@ -47,7 +57,14 @@ class Notice:
     patient_name: str | None = None
     reason: str = ""
     heart_rate: float | None = None
+    heart_rate_ns: int | None = None
+    no_beat: bool = False
+    beat_ns: int | None = None
     probability: float | None = None
+    probability_ns: int | None = None
+    arrived_ns: int | None = None
+    emergency_number: str = "112"
+    emergency_note: str | None = None
     signal_lost: bool = False
     count: int = 1
     first_ns: int | None = None
@@ -86,70 +103,6 @@ class Text(NamedTuple):
     body: str
 
 
-class _Plain(NamedTuple):
-    """A condition in plain words; ``{}`` is what stands behind the colon."""
-
-    what: str
-    do: str
-
-
-_LOOK = "Look at the person. If they are unwell, call the emergency number."
-_LOOK_NOW = (
-    "Go and look at the person now. If they are unwell or do not answer, call the emergency number."
-)
-_SKIN = "Wet the electrodes, tighten the strap and see that it sits on the skin."
-_UNWATCHED = "Until then nobody watches this heart."
-_UNWATCHED_ALL = "Until then hearts may not be watched."
-
-_BY_CONDITION = {
-    "rate:high": _Plain("heart beats too fast", _LOOK),
-    "rate:low": _Plain("heart beats too slowly", _LOOK),
-    "pause": _Plain("heart paused", _LOOK),
-    "clock": _Plain(
-        "clock is wrong",
-        "Set the gateway's clock, or see that it reaches the internet. Times may be wrong so far.",
-    ),
-    "behind": _Plain(
-        "watching is falling behind",
-        f"See what else runs on the gateway, or restart it. {_UNWATCHED_ALL}",
-    ),
-    "database": _Plain(
-        "what is seen cannot be stored",
-        f"See that the gateway's database runs and its disk works. {_UNWATCHED_ALL}",
-    ),
-    "disk": _Plain(
-        "disk is nearly full",
-        "Make room on the gateway's disk. When it is full, nothing more is stored.",
-    ),
-    "channel:dead-man": _Plain(
-        "watchdog outside is not reached",
-        "See that the gateway reaches the internet. Whoever misses it outside may ask after it.",
-    ),
-    "model": _Plain(
-        "rhythms are not being recognised",
-        "The model cannot be used: run leadone doctor. Only rate and pauses are watched.",
-    ),
-}
-
-_BY_KIND = {
-    "class": _Plain("looks like {}", _LOOK),
-    "rr": _Plain("irregular pulse, perhaps {}", _LOOK),
-    "device": _Plain(
-        "{} is silent",
-        f"See that it is worn, charged and near the gateway. {_UNWATCHED}",
-    ),
-    "electrodes": _Plain("{} is off the skin", f"{_SKIN} {_UNWATCHED}"),
-    "signal": _Plain("signal of {} cannot be read", f"{_SKIN} {_UNWATCHED}"),
-    "battery": _Plain("battery of {} is low", "Change or charge it today."),
-    "channel": _Plain(
-        "messages by {} do not arrive",
-        "See that it is set up as it should be: leadone alarms test. Until then, look elsewhere.",
-    ),
-}
-
-_HEART = ("class", "rr", "rate", "pause")
-_SURE = {"rr": "less than usual: from the pulse alone, without the shape of the waves"}
-
 _LATCHED = "It is over. But please look, and acknowledge the alarm."
 _ANSWER = "Then acknowledge the alarm, so that nobody else is called."
 
@@ -168,23 +121,30 @@ def text_of(
         A title of at most ``TITLE_LENGTH`` characters, and a body of a few lines.
     """
     alarm = notice.alarm
-    plain, subject = _plain(alarm, names or {})
+    plain, subject = plain_of(alarm, names or {})
     what = plain.what.format(subject)
     who = _who(alarm.patient, notice.patient_name)
     over = alarm.ended_ns is not None
-    title = _title(_prefix(notice, over=over), who, what)
-    if over:
+    # It is over, but nobody has heard that it happened.
+    news = over and alarm.priority is Priority.HIGH and notice.kind in HAPPENED
+    tail = f" (over since {_local(alarm.ended_ns, zone):%H:%M})" if news and alarm.ended_ns else ""
+    title = _title(_prefix(notice, over=over and not news), who, what, tail)
+    if news:
+        lines = [*_over_lines(notice, who, what, zone), _to_do(notice, plain)]
+    elif over:
         lines = _over_lines(notice, who, what, zone)
     else:
         lines = [*_on_lines(notice, who, what, zone), _to_do(notice, plain)]
-    if reason := _one_line(notice.reason):
+    if is_lethal(alarm.condition) and (note := one_line(notice.emergency_note or "")):
+        lines.append(f"Emergency note: {note}")
+    if reason := one_line(notice.reason):
         lines.append(f"Why: {reason}")
     return Text(title, "\n".join(lines))
 
 
 def what_of(alarm: Alarm, names: Mapping[str, str] | None = None) -> str:
     """What is the matter, e.g. ``looks like atrial fibrillation``; ``names`` as ``text_of``."""
-    plain, subject = _plain(alarm, names or {})
+    plain, subject = plain_of(alarm, names or {})
     return plain.what.format(subject)
 
 
@@ -197,7 +157,7 @@ def trial(channel: str, now_ns: int, zone: tzinfo | None = None) -> Text:
         zone: of the time; by default that of the machine.
     """
     body = (
-        f"Nothing has happened. Alarms will reach you by {_one_line(channel)}, as this did.\n"
+        f"Nothing has happened. Alarms will reach you by {one_line(channel)}, as this did.\n"
         f"Sent {_clock(now_ns, now_ns, zone)}."
     )
     return Text("Test: this is not an alarm", body)
@@ -262,6 +222,7 @@ def _prefix(notice: Notice, *, over: bool) -> str:
         Kind.SIGNAL_LOST: f"{urgent}Signal lost: ",
         Kind.SNOOZE_OVER: f"{urgent}Still, after the snooze: ",
         Kind.PAUSE_OVER: f"{urgent}Still, after the pause: ",
+        Kind.GOES_ON: f"{urgent}It goes on: ",
         Kind.LATCHED: "Over, please look: ",
         Kind.ENDED: "Over: ",
     }[notice.kind]
@@ -275,6 +236,8 @@ def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[
         lines.append(f"Nobody has answered for {_for(since_ns, notice.now_ns)}.")
     if notice.kind is Kind.WORSENED:
         lines.append("It has become worse.")
+    if notice.kind is Kind.GOES_ON:
+        lines.append("Somebody has answered, and it still goes on.")
     lines.append(f"{who}: {what}.")
     lines.append(
         f"Since {_clock(alarm.started_ns, notice.now_ns, zone)}, "
@@ -282,30 +245,62 @@ def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[
     )
     if notice.count > 1:
         lines.append(_count_line(notice, zone))
-    if kind not in _HEART:
+    if kind not in HEART:
         return lines
+    lines += _late_lines(notice, zone)
     if notice.signal_lost or notice.kind is Kind.SIGNAL_LOST:
         lines.append("The strap is silent now: nobody can see whether it goes on. The alarm stays.")
-    elif notice.heart_rate is not None:
-        lines.append(f"Heart rate: {notice.heart_rate:.0f} per minute.")
-    if kind in _SURE:
-        lines.append(f"How sure: {_SURE[kind]}.")
+    else:
+        lines += _rate_lines(notice, zone)
+    if kind in SURE:
+        lines.append(f"How sure: {SURE[kind]}.")
     elif notice.probability is not None:
-        lines.append(f"How sure: {_percent(notice.probability)}.")
+        ago = _ago(notice.probability_ns, notice.now_ns)
+        lines.append(f"How sure: {_percent(notice.probability)}.{ago}")
     return lines
+
+
+def _rate_lines(notice: Notice, zone: tzinfo | None) -> list[str]:
+    """The heart rate; where no beat is seen, since when, and what it was before."""
+    rate = None if notice.heart_rate is None else f"{notice.heart_rate:.0f} per minute."
+    if not notice.no_beat:
+        ago = _ago(notice.heart_rate_ns, notice.now_ns)
+        return [] if rate is None else [f"Heart rate: {rate}{ago}"]
+    if notice.beat_ns is None:
+        return ["No beat is seen."]
+    since = _clock(notice.beat_ns, notice.now_ns, zone, seconds=True)
+    return [f"No beat seen since {since}." + ("" if rate is None else f" Before that: {rate}")]
+
+
+def _late_lines(notice: Notice, zone: tzinfo | None) -> list[str]:
+    """When the signal was of, if it came late: nobody knows how it is now."""
+    if notice.arrived_ns is None:
+        return []
+    raised_ns = notice.alarm.raised_ns
+    late = _for(raised_ns, notice.arrived_ns)
+    return [f"Seen in signal of {_clock(raised_ns, notice.now_ns, zone)} that arrived {late} late."]
+
+
+def _ago(at_ns: int | None, now_ns: int) -> str:
+    return "" if at_ns is None else f" That was {_for(at_ns, now_ns)} ago."
 
 
 def _over_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[str]:
     alarm = notice.alarm
-    ended_ns = alarm.raised_ns if alarm.ended_ns is None else alarm.ended_ns
-    start, end = (_clock(ns, notice.now_ns, zone) for ns in (alarm.started_ns, ended_ns))
-    lasted = _for(alarm.started_ns, ended_ns)
-    lines = [f"{who}: it is over: {what}.", f"From {start} to {end}, {lasted}."]
+    start = _clock(alarm.started_ns, notice.now_ns, zone)
+    lasted = _for(alarm.started_ns, alarm.ended_ns or alarm.raised_ns)
+    lines = [f"{who}: it is over: {what}.", f"From {start} to {_ended(notice, zone)}, {lasted}."]
     if notice.count > 1:
         lines.append(_count_line(notice, zone))
+    lines += _late_lines(notice, zone)
     if notice.kind is not Kind.ENDED:
         lines.append(_LATCHED)
     return lines
+
+
+def _ended(notice: Notice, zone: tzinfo | None) -> str:
+    alarm = notice.alarm
+    return _clock(alarm.ended_ns or alarm.raised_ns, notice.now_ns, zone)
 
 
 def _count_line(notice: Notice, zone: tzinfo | None) -> str:
@@ -315,45 +310,30 @@ def _count_line(notice: Notice, zone: tzinfo | None) -> str:
     return f"{line}."
 
 
-def _to_do(notice: Notice, plain: _Plain) -> str:
-    urgent = notice.alarm.priority is Priority.HIGH and plain.do == _LOOK
-    do = _LOOK_NOW if urgent else plain.do
-    return f"What to do: {do} {_ANSWER}" if plain.do == _LOOK else f"What to do: {do}"
-
-
-def _plain(alarm: Alarm, names: Mapping[str, str]) -> tuple[_Plain, str]:
-    """The words for a condition, and what is to stand in them."""
-    if alarm.condition in _BY_CONDITION:
-        return _BY_CONDITION[alarm.condition], ""
-    kind, _, subject = alarm.condition.partition(":")
-    if kind not in _BY_KIND:
-        # A newer version may have left it in the database.
-        return _Plain("{}", "See the dashboard for what this is."), _one_line(alarm.condition)
-    # A device may well be called AF.
-    named = names.get(subject, subject) if kind in ("class", "rr") else subject
-    return _BY_KIND[kind], _one_line(named)
+def _to_do(notice: Notice, plain: Plain) -> str:
+    if plain.do == LETHAL_LINES:
+        # Each on a line of its own, after the one that says so.
+        return f"What to do:\n{LETHAL_LINES.format(number=notice.emergency_number)}\n{_ANSWER}"
+    urgent = notice.alarm.priority is Priority.HIGH and plain.do == LOOK
+    do = LOOK_NOW if urgent else plain.do
+    return f"What to do: {do} {_ANSWER}" if plain.do == LOOK else f"What to do: {do}"
 
 
 def _who(patient: str, name: str | None) -> str:
     if patient == GATEWAY:
         return "Gateway"
-    return _one_line(name or "") or _one_line(patient)
+    return one_line(name or "") or one_line(patient)
 
 
-def _title(prefix: str, who: str, what: str) -> str:
+def _title(prefix: str, who: str, what: str, tail: str = "") -> str:
     """Fit into the length: what it is comes first, but who it is about is never lost."""
-    room = TITLE_LENGTH - len(prefix) - len(": ")
+    room = TITLE_LENGTH - len(prefix) - len(": ") - len(tail)
     who = _cut(who, max(room - len(what), _WHO_LENGTH))
-    return f"{prefix}{who}: {_cut(what, room - len(who))}"
+    return f"{prefix}{who}: {_cut(what, room - len(who))}{tail}"
 
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
-
-
-def _one_line(text: str) -> str:
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())
 
 
 def _percent(probability: float) -> str:
@@ -375,10 +355,11 @@ def _ordinal(number: int) -> str:
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-def _clock(at_ns: int, now_ns: int, zone: tzinfo | None) -> str:
+def _clock(at_ns: int, now_ns: int, zone: tzinfo | None, *, seconds: bool = False) -> str:
     """A time as it is read on the wall, with the day if that is another one than today."""
     at, now = _local(at_ns, zone), _local(now_ns, zone)
-    return f"{at:%H:%M}" if at.date() == now.date() else f"{at:%a} {at.day} {at:%b %H:%M}"
+    time = f"{at:%H:%M:%S}" if seconds else f"{at:%H:%M}"
+    return time if at.date() == now.date() else f"{at:%a} {at.day} {at:%b} {time}"
 
 
 def _local(ns: int, zone: tzinfo | None) -> datetime:

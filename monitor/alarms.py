@@ -16,7 +16,8 @@ from alerts.records import HAPPENED, Notification, Output, Presence, Signal
 from alerts.rhythm import LETHAL, RhythmSeen
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
-from monitor.composing import Composer
+from ingest.chunk import Chunk
+from monitor.composing import Composer, Help
 from monitor.contacts import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import RESULTS_REFUSED
@@ -56,6 +57,7 @@ class Alarms:
         history: reads the strips that go with messages; None: no pictures.
         patients: names for people by patient id.
         class_names: plain names by class abbreviation.
+        help_for: whom to call, and what whoever comes must know.
         on_change: called with every condition that begins or ends, on the event loop.
         on_signals: called with a patient of whom people are told otherwise than before.
         on_channel: told whether a channel works, and why not.
@@ -74,6 +76,7 @@ class Alarms:
         history: History | None = None,
         patients: Mapping[str, str | None] | None = None,
         class_names: Mapping[str, str] | None = None,
+        help_for: Help = Help(),  # noqa: B008 - it is frozen
         on_change: Sequence[Callable[[Change], None]] = (),
         on_signals: Sequence[Callable[[str], None]] = (),
         on_channel: Callable[[str, str | None], None] = lambda _name, _wrong: None,
@@ -88,7 +91,7 @@ class Alarms:
         self._signals = Signals(plan_for)
         self._writer = writer
         self._composer = Composer(
-            history, patients or {}, class_names or {}, self.signal_of, utc_ns
+            history, patients or {}, help_for, class_names or {}, self.signal_of, utc_ns
         )
         self._outbox = Outbox(
             channels or {},
@@ -176,10 +179,15 @@ class Alarms:
 
         To be called on the event loop, for every second of every device's signal.
         """
+        self._composer.rhythm(seen)
         if seen.rhythm in LETHAL:
             # No window of such a heart can be read, and yet it is seen.
             self._read_ns[seen.patient] = self._now().steady_ns
         self._at_once(self._rhythms.step(seen))
+
+    def samples(self, chunk: Chunk) -> None:
+        """Keep the last seconds of a stream for the strips of lethal rhythms, before ``rhythm``."""
+        self._composer.samples(chunk)
 
     def beat(self, patient: str, at_ns: int) -> None:
         """Take in a beat of a device without a waveform, as ``rhythm``.

@@ -2,29 +2,38 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
 
 from alerts.channels.channel import JsonValue, Message
+from alerts.channels.threads import Threads
 from alerts.conditions import Alarm, Change, State
-from alerts.records import Notification, Signal
+from alerts.lethal import is_of_rhythm
+from alerts.records import Kind, Notification, Signal
+from alerts.rhythm import RhythmSeen
+from alerts.technical import is_update
 from alerts.wording import Notice, Text, text_of
-from ingest.chunk import Stream
+from ingest.chunk import Chunk, Stream
+from monitor.pulse import NOW_S, Pulse, Pulses
 from monitor.results import WindowResult
 from monitor.storage.history import History
-from monitor.strips import read_strip
+from monitor.strips import STRIP_NS, Recent, Strip, read_strip
 
 _log = structlog.get_logger()
-
-_STRIP_NS = 10_000_000_000
 
 # An older heart rate is not the present one.
 _RECENT_NS = 60_000_000_000
 
 # A strip that takes longer is not worth making somebody wait for an alarm.
 _STRIP_S = 3.0
+
+# Signal that comes later than this tells of what was.
+_LATE_NS = 60_000_000_000
+
+# A pause is seen while it lasts; the beat before it is so long ago, and no other is known yet.
+_PAUSE_NS = 1_900_000_000
 
 
 @dataclass(slots=True)
@@ -35,11 +44,28 @@ class _Known:
         reason: of its last change.
         stream: whose window decided it; None for technical ones.
         window_ns: UTC start of that window.
+        arrived_ns: UTC time at which the signal came that raised it, if that was late.
+        strip: the signal that raised it, of an alarm that windows have no part in.
     """
 
     reason: str = ""
     stream: Stream | None = None
     window_ns: int = 0
+    arrived_ns: int | None = None
+    strip: Strip | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What messages of lethal rhythms say of help.
+
+    Attributes:
+        number: whom to call.
+        notes: what whoever comes must know, by patient id.
+    """
+
+    number: str = "112"
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Composer:
@@ -48,6 +74,7 @@ class Composer:
     Args:
         history: reads what was stored; None: no strips.
         patients: names for people by patient id, None where there is none.
+        help_for: whom to call, and what whoever comes must know.
         class_names: plain names by class abbreviation.
         signal_of: the signal of an alarm; None for one that is not known any more.
         now_ns: UTC time, in nanoseconds.
@@ -57,17 +84,24 @@ class Composer:
         self,
         history: History | None,
         patients: Mapping[str, str | None],
+        help_for: "Help",
         class_names: Mapping[str, str],
         signal_of: Callable[[str], Signal | None],
         now_ns: Callable[[], int],
     ) -> None:
         self._history = history
         self._patients = patients
+        self._help = help_for
         self._class_names = class_names
         self._signal_of = signal_of
         self._now_ns = now_ns
         self._known: dict[str, _Known] = {}
         self._good: dict[str, WindowResult] = {}
+        self._pulses = Pulses()
+        self._recent = Recent()
+        self._seen: dict[str, RhythmSeen] = {}
+        # Not the loop's own threads: there reads of a database may hang.
+        self._drawing = Threads("strips", limit=2)
 
     async def warm_up(self) -> None:
         """Load what drawing a strip takes: the first alarm must not wait a second for that."""
@@ -83,17 +117,37 @@ class Composer:
 
     def result(self, result: WindowResult) -> None:
         """Keep the last good window of each patient: it has the heart rate and the strip."""
+        self._pulses.result(result)
         if result.grade.good:
             self._good[result.stream.patient] = result
+
+    def rhythm(self, seen: RhythmSeen) -> None:
+        """Keep the last verdict about each patient: it has the rate, the beats and whose strip."""
+        self._pulses.rhythm(seen)
+        self._seen[seen.patient] = seen
+
+    def samples(self, chunk: Chunk) -> None:
+        """Keep the last seconds of each stream, for strips that must not wait."""
+        self._recent.add(chunk)
 
     def change(self, change: Change) -> None:
         """Keep why an alarm began or ended, and what it was seen in."""
         known = self._known.setdefault(change.alarm.id, _Known())
         known.reason = change.reason
+        if change.state is State.ENDED or is_update(change):
+            return
+        now_ns = self._now_ns()
+        known.arrived_ns = now_ns if now_ns - change.at_ns > _LATE_NS else None
+        if is_of_rhythm(change.alarm):
+            seen = self._seen.get(change.alarm.patient)
+            if seen is not None:
+                stream = Stream(seen.patient, seen.device)
+                known.strip = self._recent.strip(stream, change.at_ns)
+            return
         last = self._good.get(change.alarm.patient)
-        if last is not None and change.state is State.ACTIVE:
+        if last is not None:
             # What decided it is the end of what is stored by now.
-            known.stream, known.window_ns = last.stream, change.at_ns - _STRIP_NS
+            known.stream, known.window_ns = last.stream, change.at_ns - STRIP_NS
 
     def forget(self, alarm_id: str) -> None:
         """Nothing will be told of this alarm any more."""
@@ -105,18 +159,30 @@ class Composer:
         if signal is None:
             return None
         alarm, known = signal.alarm, self._known.get(notification.alarm_id, _Known())
+        now_ns = self._now_ns()
         last = self._good.get(alarm.patient)
-        if last is not None and self._now_ns() - last.end_ns > _RECENT_NS:
+        if last is not None and now_ns - last.end_ns > _RECENT_NS:
             last = None
+        pulse = self._pulse(alarm, now_ns)
+        no_beat = pulse.beating is False
+        if not no_beat and now_ns - pulse.rate_ns > _RECENT_NS:
+            pulse = replace(pulse, rate=None)
         text = self._text(
             Notice(
                 kind=notification.kind,
                 alarm=alarm,
-                now_ns=self._now_ns(),
+                now_ns=now_ns,
                 patient_name=self._patients.get(alarm.patient),
                 reason=known.reason,
-                heart_rate=None if last is None else last.heart_rate,
+                heart_rate=pulse.rate,
+                heart_rate_ns=_unless_now(pulse.rate_ns, now_ns),
+                no_beat=no_beat,
+                beat_ns=pulse.beat_ns,
                 probability=_probability(alarm, last),
+                probability_ns=None if last is None else _unless_now(last.end_ns, now_ns),
+                arrived_ns=known.arrived_ns,
+                emergency_number=self._help.number,
+                emergency_note=self._help.notes.get(alarm.patient),
                 signal_lost=signal.signal_lost,
                 count=signal.bout_count,
                 first_ns=signal.bout_started_ns if signal.bout_count > 1 else None,
@@ -130,8 +196,20 @@ class Composer:
             title=text.title,
             body=text.body,
             data=_data(notification, signal, known.reason),
-            picture=await self._strip(alarm, known),
+            picture=await self._strip(notification, alarm, known),
         )
+
+    def _pulse(self, alarm: Alarm, now_ns: int) -> Pulse:
+        pulse = self._pulses.at(alarm.patient, now_ns)
+        beat_ns = alarm.started_ns if pulse.beat_ns is None else pulse.beat_ns
+        if (
+            alarm.condition == "pause"
+            and alarm.ended_ns is None
+            and alarm.raised_ns - beat_ns > _PAUSE_NS
+        ):
+            # It begins with the last beat, of which no window has told yet.
+            return replace(pulse, beating=False, beat_ns=max(beat_ns, alarm.started_ns))
+        return pulse
 
     def _text(self, notice: Notice) -> Text:
         try:
@@ -140,11 +218,17 @@ class Composer:
             _log.exception("no words", alarm=notice.alarm.id)
             return Text(f"Alarm: {notice.alarm.patient}: {notice.alarm.condition}", notice.reason)
 
-    async def _strip(self, alarm: Alarm, known: _Known) -> bytes | None:
-        if self._history is None or known.stream is None:
-            return None
+    async def _strip(self, notification: Notification, alarm: Alarm, known: _Known) -> bytes | None:
         name = self._patients.get(alarm.patient) or alarm.patient
         try:
+            if is_of_rhythm(alarm):
+                strip = known.strip
+                if strip is None or notification.kind is Kind.REMINDER:
+                    return None
+                async with asyncio.timeout(_STRIP_S):
+                    return await self._drawing.run(lambda: _drawn(strip, name))
+            if self._history is None or known.stream is None:
+                return None
             async with asyncio.timeout(_STRIP_S):
                 return await asyncio.to_thread(
                     draw_strip, self._history, known.stream, known.window_ns, name
@@ -166,12 +250,19 @@ def draw_strip(history: History, stream: Stream, start_ns: int, name: str) -> by
     Raises:
         DatabaseError: the database does not answer.
     """
+    found = read_strip(history, stream, start_ns, start_ns + STRIP_NS)
+    return None if found is None else _drawn(found, name)
+
+
+def _drawn(strip: Strip, name: str) -> bytes:
     from alerts.strip import strip_png  # noqa: PLC0415 - only whoever has alarms needs Pillow
 
-    found = read_strip(history, stream, start_ns, start_ns + _STRIP_NS)
-    if found is None:
-        return None
-    return strip_png(found.microvolts, found.rate, found.r_peaks_s, found.title(name))
+    return strip_png(strip.microvolts, strip.rate, strip.r_peaks_s, strip.title(name))
+
+
+def _unless_now(at_ns: int, now_ns: int) -> int | None:
+    """A time, unless what is of it is as good as of now."""
+    return at_ns if now_ns - at_ns > NOW_S * 1e9 else None
 
 
 def _probability(alarm: Alarm, last: WindowResult | None) -> float | None:

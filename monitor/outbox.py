@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from alerts.channels.channel import Channel
 
 _log = structlog.get_logger()
+
+_Done = TypeVar("_Done")
 
 SEND_S = 20.0
 """How long a channel may take for one message, in seconds."""
@@ -151,14 +153,10 @@ class Outbox:
                             item.notification = replace(item.notification, due_ns=due_ns)
                 case Cancelled():
                     for lane in self._lanes:
-                        void = [
-                            key
-                            for key, item in lane.items.items()
-                            if item.notification.alarm_id == output.alarm_id
-                        ]
-                        for key in void:
-                            del lane.items[key]
-                            self._done.pop(key, None)
+                        for key, item in list(lane.items.items()):
+                            if item.notification.alarm_id == output.alarm_id:
+                                del lane.items[key]
+                                self._done.pop(key, None)
         NOTIFICATIONS_WAITING.set(self.waiting)
 
     def _put(self, notification: Notification, attempts: Mapping[str, int]) -> None:
@@ -173,13 +171,8 @@ class Outbox:
             name = lane.channel.name
             if name in done:
                 continue
-            known = lane.items.get(notification.key)
-            if known is not None:
-                known.notification = notification
-            else:
-                lane.items[notification.key] = _Item(
-                    notification, self._order, attempts.get(name, 0)
-                )
+            new = _Item(notification, self._order, attempts.get(name, 0))
+            lane.items.setdefault(notification.key, new).notification = notification
             lane.wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -266,26 +259,26 @@ class Outbox:
         key = notification.key
         if notification.kind is Kind.REMINDER and self._is_outdated(lane, item):
             # A night without a network is not to end in a hundred reminders.
-            self._settle(lane, item, FAILED, "a later message tells the same")
+            await self._settle(lane, item, FAILED, "a later message tells the same")
             return
         message = await self._compose(notification)
         if lane.items.get(key) is not item:
             return  # somebody has answered meanwhile
         if message is None:
-            self._settle(lane, item, FAILED, "nothing to be told any more")
+            await self._settle(lane, item, FAILED, "nothing to be told any more")
             return
         if item.first_s is None:
             item.first_s = self._monotonic_s()
         item.attempts += 1
         error = await self._send(lane, item, message)
         if error is not None:
-            self._failed(lane, item, error)
+            await self._failed(lane, item, error)
             return
         self._on_channel(name, None)
         _log.info("told", channel=name, key=key, attempts=item.attempts)
-        self._settle(lane, item, DELIVERED, None)
+        await self._settle(lane, item, DELIVERED, None)
 
-    def _failed(self, lane: _Lane, item: _Item, error: DeliveryError) -> None:
+    async def _failed(self, lane: _Lane, item: _Item, error: DeliveryError) -> None:
         """Put off what was not delivered, or give it up."""
         key, name = item.notification.key, lane.channel.name
         if isinstance(error, _OvertakenError):
@@ -299,28 +292,34 @@ class Outbox:
         given_up = self._monotonic_s() - (item.first_s or 0.0) >= GIVE_UP_S
         if error.permanent or given_up:
             _log.error("not told, for good", channel=name, key=key, reason=str(error))
-            self._settle(lane, item, FAILED, str(error))
+            await self._settle(lane, item, FAILED, str(error))
             return
         wait_s = self._later(lane, item, error.retry_after_s)
         _log.warning(
             "not told yet", channel=name, key=key, reason=str(error), again_in_s=round(wait_s, 1)
         )
-        self._keep(Delivery(key, name, RETRYING, item.attempts, self._now_ns(), str(error)))
+        await self._keep(
+            lane, Delivery(key, name, RETRYING, item.attempts, self._now_ns(), str(error))
+        )
 
     async def _send(self, lane: _Lane, item: _Item, message: Message) -> DeliveryError | None:
         """As ``send``; given up when something more urgent comes meanwhile."""
         sending = asyncio.create_task(send(lane.channel, message))
         try:
-            while True:
-                await asyncio.wait({sending}, timeout=_IDLE_S)
-                if sending.done():
-                    return sending.result()
-                other = None if self._is_urgent(item) else self._next(lane)
-                if other is not None and self._is_urgent(other):
-                    return _OvertakenError(f"{lane.channel.name}: something urgent came meanwhile")
+            if self._is_urgent(item) or await self._unless_urgent(lane, sending):
+                return await sending
+            return _OvertakenError(f"{lane.channel.name}: something urgent came meanwhile")
         finally:
             sending.cancel()
             await asyncio.wait({sending}, timeout=_IDLE_S)
+
+    async def _unless_urgent(self, lane: _Lane, task: asyncio.Task[_Done]) -> bool:
+        """Wait until a task is done, or something urgent waits behind it; whether it is done."""
+        while not task.done():
+            await asyncio.wait({task}, timeout=_IDLE_S)
+            if not task.done() and (other := self._next(lane)) and self._is_urgent(other):
+                return False
+        return True
 
     def _is_urgent(self, item: _Item) -> bool:
         return self._urgency(item.notification) is Urgency.URGENT
@@ -347,7 +346,7 @@ class Outbox:
         item.ready_s = now_s + wait_s
         return wait_s
 
-    def _settle(self, lane: _Lane, item: _Item, state: str, error: str | None) -> None:
+    async def _settle(self, lane: _Lane, item: _Item, state: str, error: str | None) -> None:
         """One channel is done with a notification; with the last one it is done altogether."""
         notification, name = item.notification, lane.channel.name
         key = notification.key
@@ -363,11 +362,11 @@ class Outbox:
             del self._done[key]
         elif not any(key in other.items for other in lanes):
             del self._done[key]  # void since it was sent
-        self._keep(*records)
+        await self._keep(lane, *records)
 
-    def _keep(self, *records: Record) -> None:
-        """Store beside: a database that is slow must not keep a channel from the next message."""
-        keep(self._storing, self._store(*records))
+    async def _keep(self, lane: _Lane, *records: Record) -> None:
+        """Store what became of a message; a slow database keeps nothing urgent waiting."""
+        await self._unless_urgent(lane, keep(self._storing, self._store(*records)))
 
 
 class _OvertakenError(DeliveryError):

@@ -15,6 +15,7 @@ from ingest.chunk import Stream
 from models.bundle import Bundle
 from monitor import watchdog
 from monitor.alarms import Alarms
+from monitor.composing import Help
 from monitor.config import Config
 from monitor.contacts import build_plans
 from monitor.devices import Devices
@@ -89,6 +90,7 @@ class Watchers:
             history=history,
             patients=config.names,
             class_names=names,
+            help_for=Help(config.alarms.emergency_number, config.emergency_notes),
             on_change=changes,
             on_signals=signals,
             on_channel=self._channel,

@@ -192,7 +192,7 @@ def test_every_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("anna-ntfy", "neighbour-sms", "dead-man"):
         (tmp_path / name).write_text("ntfys://ntfy.sh/topic")
     found = blocks("yaml")
-    assert len(found) == 6
+    assert len(found) == 7
     contacts = [{"name": "anna", "channels": [{"type": "sound"}]}]
     for text in found:
         given = yaml.safe_load(text.replace("/etc/leadone", str(tmp_path)))

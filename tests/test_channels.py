@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import resource
 import signal
 import time
 import wave
@@ -583,6 +584,26 @@ async def test_a_command_finds_the_message(script: Script, tmp_path: Path) -> No
     assert (tmp_path / "picture").read_bytes() == MESSAGE.picture
     assert (tmp_path / "link").is_symlink()
     assert not (tmp_path / "link").exists()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 4096 bytes, as on a disk with no more room than that."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_where_a_picture_finds_no_room_the_command_runs_without(
+    script: Script, tmp_path: Path
+) -> None:
+    argv = script(f'printf %s "$LEADONE_TITLE${{LEADONE_PICTURE-, no picture}}" > {tmp_path}/said')
+    with capture_logs() as logs:
+        await CommandChannel("bell", argv).send(MESSAGE)
+    assert (tmp_path / "said").read_text() == f"{TITLE}, no picture"
+    assert [log["event"] for log in logs] == ["no picture"]
 
 
 async def test_a_command_that_wants_to_be_run_again(script: Script) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -65,10 +65,13 @@ class CommandChannel:
         text = json.dumps(document(message), ensure_ascii=False).encode()
         with contextlib.ExitStack() as files:
             if message.picture is not None:
-                picture = files.enter_context(tempfile.NamedTemporaryFile(suffix=".png"))
-                picture.write(message.picture)
-                picture.flush()
-                environment["LEADONE_PICTURE"] = picture.name
+                try:
+                    path = files.enter_context(_picture(message.picture))
+                except OSError as error:
+                    # A disk that is full must silence nobody.
+                    self._log.warning("no picture", channel=self.name, reason=error.strerror)
+                else:
+                    environment["LEADONE_PICTURE"] = path
             status, complaint = await run(self.name, self._argv, text, environment)
         if status == 0:
             return
@@ -143,11 +146,26 @@ async def _finish(process: asyncio.subprocess.Process, complaints: IO[bytes]) ->
 
 
 def _file_of(text: bytes) -> IO[bytes]:
-    # A file and not a pipe: a command may leave its input unread.
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    # A file and not a pipe: a command may leave its input unread. In memory, where no disk is full.
+    file = os.fdopen(os.memfd_create("message"), "w+b")
     file.write(text)
     file.seek(0)
     return file
+
+
+@contextlib.contextmanager
+def _picture(png: bytes) -> Iterator[str]:
+    """A file of a picture, for as long as it is needed.
+
+    Raises:
+        OSError: the disk is full, for instance.
+    """
+    # Unbuffered: what does not fit on the disk would be tried once more when it is closed.
+    with tempfile.NamedTemporaryFile(suffix=".png", buffering=0) as file:
+        left = memoryview(png)
+        while left:
+            left = left[file.write(left) :]
+        yield file.name
 
 
 class _Tail(asyncio.Protocol):

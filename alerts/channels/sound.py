@@ -5,14 +5,15 @@ high-priority burst is twice five pulses, in groups of three and two; medium is 
 """
 
 import array
+import contextlib
 import io
 import itertools
 import math
+import os
 import shutil
 import sys
-import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +72,23 @@ class SoundChannel:
             names = ", ".join(p[0] for p in _PLAYERS)
             told = f"{self.name}: no player ({names}) is installed: apt install alsa-utils"
             raise DeliveryError(told, permanent=True)
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-            file.write(tone(message.priority))
-            file.flush()
-            status, complaint = await run(self.name, (*player, file.name))
+        with _file(tone(message.priority)) as path:
+            status, complaint = await run(self.name, (*player, path))
         if status != 0:
             # A sound card may be busy, or not up yet.
             told = f"{self.name}: {Path(player[0]).name}: exit status {status}"
             raise DeliveryError(f"{told}: {complaint}" if complaint else told)
+
+
+@contextlib.contextmanager
+def _file(wav: bytes) -> Iterator[str]:
+    """A file of a tone in memory: a full disk must silence nobody.
+
+    It is this process's own, and so its player's, which runs as the same user.
+    """
+    with os.fdopen(os.memfd_create("tone"), "wb", 0) as file:
+        file.write(wav)
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def tone(priority: Priority) -> bytes:
