@@ -26,7 +26,7 @@ class Rhythm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict about a run of samples up to one of them. Samples are counted from the run's start.
+    """The verdict about a run of samples up to one of them; they are counted from its start.
 
     Attributes:
         end: how many samples there were when it was given.
