@@ -8,6 +8,7 @@
   export    calibrate a student and write it as a bundle
   report    put finished runs on one page, with pictures
   table     train, measure and print one of the comparisons
+  rhythm    cross-validate, fit and ship the watch for lethal rhythms
 
 Every stage writes into the folder of its run: run.yaml (enough to repeat it), history.jsonl,
 checkpoint.pt and best.pt. The same command again goes on from the last checkpoint.
@@ -139,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="default 1 2")
     p.add_argument("-o", "--out", type=Path, help="page to write the table to: .html or .md")
+
+    p = command("rhythm", "cross-validate, fit and ship the watch for lethal rhythms", _rhythm)
+    p.add_argument("--data", type=Path, required=True, help="folder of vfdb, cudb, mitdb, …")
+    p.add_argument("-r", "--run", type=Path, required=True, help="folder of the run")
+    p.add_argument("--steps", type=int, default=3600, help="of each network (default 3600)")
+    p.add_argument("--seed", type=int, default=1, help="default 1")
+    p.add_argument("--ship", type=int, metavar="VERSION", help="ship it as this version")
     return parser
 
 
@@ -260,6 +268,20 @@ def _table(parsed: argparse.Namespace) -> None:
     name = scores_name(other) if other else SCORES
     title, sections = comparison(parsed.number, done, parsed.runs, name)
     write(title, sections, parsed.out)
+
+
+def _rhythm(parsed: argparse.Namespace) -> None:
+    from models.rhythm.model import RhythmModelError
+    from training.rhythm.stage import ship, train
+
+    if parsed.steps < 1:
+        raise TrainingError(f"--steps {parsed.steps}: expected 1 or more")
+    try:
+        train(parsed.data, parsed.run, steps=parsed.steps, seed=parsed.seed)
+        if parsed.ship is not None:
+            sys.stdout.write(f"{ship(parsed.run, parsed.ship)}\n")
+    except RhythmModelError as error:  # of a network that an earlier call left
+        raise TrainingError(str(error)) from error
 
 
 def _packed(data: Path | None) -> None:

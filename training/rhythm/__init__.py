@@ -1,0 +1,1 @@
+"""Makes the classifier of lethal rhythms: its recordings, training, cross-validation, export."""
