@@ -20,6 +20,9 @@ WINDOWS_FAILED = Counter("leadone_windows_failed", "Windows whose analysis faile
 WINDOWS_SKIPPED = Counter(
     "leadone_windows_skipped", "Windows stored unread because inference could not keep up"
 )
+RHYTHMS_FAILED = Counter(
+    "leadone_rhythms_failed", "Chunks at which the watch for lethal rhythms failed and began anew"
+)
 CHUNKS_FAILED = Counter("leadone_chunks_failed", "Stored chunks that could not be cut into windows")
 WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
 RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
