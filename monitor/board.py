@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from alerts.conditions import Alarm, Change, State
+from alerts.rhythm import LETHAL, RhythmSeen
 from monitor.results import WindowResult
 
 # Classes that say what the heart's rhythm is, of which one is shown; the others are findings.
@@ -26,6 +27,7 @@ class PatientNow:
         windows: how many windows there were.
         good: how many of them were good.
         alarms: active alarms by condition.
+        verdicts: the last of the watch for lethal rhythms, by device.
     """
 
     patient: str
@@ -37,6 +39,14 @@ class PatientNow:
     windows: int = 0
     good: int = 0
     alarms: dict[str, Alarm] = field(default_factory=dict)
+    verdicts: dict[str, RhythmSeen] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> RhythmSeen | None:
+        """The verdict to show: one of a lethal rhythm, or else the newest."""
+        return max(
+            self.verdicts.values(), key=lambda v: (v.rhythm in LETHAL, v.at_ns), default=None
+        )
 
 
 class Board:
@@ -68,6 +78,10 @@ class Board:
         now.rhythm = likeliest_rhythm(result)
         shown = (*RHYTHMS, "NECG")
         now.findings = tuple((c, probabilities[c]) for c in positive if c not in shown)
+
+    def rhythm(self, seen: RhythmSeen) -> None:
+        """Take in a verdict of the watch for lethal rhythms."""
+        self._patient(seen.patient).verdicts[seen.device] = seen
 
     def change(self, change: Change) -> None:
         """Take in a change of an alarm."""

@@ -32,6 +32,15 @@ _RUNS = 2
 # so long it is of a heart that beat then.
 _RATE_HOLDS_NS = 5_000_000_000
 
+NAMES = {
+    Rhythm.VF: "ventricular fibrillation",
+    Rhythm.VT: "ventricular tachycardia",
+    Rhythm.ASYSTOLE: "asystole",
+    Rhythm.ORGANISED: "organised rhythm",
+    Rhythm.UNKNOWN: "cannot tell",
+}
+"""The rhythms in words."""
+
 MakeWatch = Callable[[RhythmModel, float], Watch]
 """Makes what watches one run of samples at a rate, in Hz."""
 
@@ -203,6 +212,14 @@ class Rhythms:
             tell(self._on_seen, one)
 
 
+def sees_beats(seen: RhythmSeen) -> bool:
+    """Whether beats that can be trusted were seen lately, so that there is a rate to tell."""
+    if seen.rhythm is Rhythm.UNKNOWN:
+        last_ns = seen.last_beat_ns
+        return last_ns is not None and seen.at_ns - last_ns <= _RATE_HOLDS_NS
+    return seen.rhythm is Rhythm.ORGANISED or seen.rate is not None
+
+
 def rate_of(seen: RhythmSeen | None, window_rate: float | None) -> float | None:
     """The heart rate to show, in beats per minute: none where no beat is seen.
 
@@ -213,8 +230,5 @@ def rate_of(seen: RhythmSeen | None, window_rate: float | None) -> float | None:
     if seen is None:
         return window_rate
     if seen.rhythm in LETHAL:
-        return seen.rate if seen.rhythm is Rhythm.VT else None
-    if seen.rhythm is Rhythm.ORGANISED:
-        return window_rate
-    beats = seen.last_beat_ns is not None and seen.at_ns - seen.last_beat_ns <= _RATE_HOLDS_NS
-    return window_rate if beats else None
+        return seen.rate
+    return window_rate if sees_beats(seen) else None

@@ -1,7 +1,9 @@
 """What the dashboard knows of every patient, and how it looks."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from alerts.conditions import Alarm, Change, Priority, State
+from alerts.rhythm import Rhythm, RhythmSeen
 from ingest.chunk import Stream
 from models.bundle import DEFAULT, Bundle, find_bundle
 from monitor.board import RHYTHMS, Board, positives
@@ -187,6 +190,59 @@ def test_no_rate_stands_beside_a_signal_that_is_not_read(bundle: Bundle) -> None
     assert "sinus rhythm" not in after
     assert "--" in after
     assert "bad: flat" in after
+
+
+def verdict(rhythm: Rhythm, device: str = "strap", **changes: Any) -> RhythmSeen:
+    seen = RhythmSeen(
+        patient="anna", device=device, at_ns=T0 + 9 * S, rhythm=rhythm, since_ns=T0, rate=None
+    )
+    return replace(seen, **changes)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rate", "rhythm"),
+    [
+        (verdict(Rhythm.ORGANISED, rate=70.0), "72", "sinus rhythm 0.90"),
+        (verdict(Rhythm.VF), "--", "ventricular fibrillation"),
+        (verdict(Rhythm.VT, rate=181.7), "182", "ventricular tachycardia"),
+        (verdict(Rhythm.ASYSTOLE, last_beat_ns=T0), "--", "asystole"),
+        (verdict(Rhythm.UNKNOWN, last_beat_ns=T0 + 4 * S), "72", "sinus rhythm 0.90"),
+        (verdict(Rhythm.UNKNOWN, last_beat_ns=T0 + 3 * S), "--", ""),
+    ],
+)
+def test_the_verdict_is_shown_and_no_rate_without_a_beat(
+    bundle: Bundle, seen: RhythmSeen, rate: str, rhythm: str
+) -> None:
+    board = Board(THRESHOLDS)
+    board.result(good(0.9, 0.1, 0, 0, 0))
+    board.rhythm(seen)
+    (row,) = [line for line in shown(board, bundle, 140) if line.startswith("│ anna")]
+    assert [cell.strip() for cell in row.split("│")[3:5]] == [rate, rhythm]
+
+
+def test_of_two_devices_the_one_that_sees_no_circulation_is_shown() -> None:
+    board = Board(THRESHOLDS)
+    vf = verdict(Rhythm.VF)
+    for seen in (vf, verdict(Rhythm.ORGANISED, "patch", at_ns=T0 + 20 * S)):
+        board.rhythm(seen)
+    assert board.patients["anna"].verdict == vf
+    after = verdict(Rhythm.ORGANISED, at_ns=T0 + 21 * S)
+    board.rhythm(after)
+    assert board.patients["anna"].verdict == after
+
+
+def test_lethal_rhythms_are_named(bundle: Bundle) -> None:
+    board = Board(THRESHOLDS)
+    for condition in ("vf", "vt", "asystole", "unseen"):
+        board.change(raised(condition, id_=condition))
+    lines = shown(board, bundle, 140)
+    row = next(i for i, line in enumerate(lines) if line.startswith("│ anna"))
+    assert [line.split("│")[2].strip() for line in lines[row : row + 4]] == [
+        "ventricular fibrillation",
+        "ventricular tachycardia",
+        "asystole",
+        "heart not seen",
+    ]
 
 
 def test_names_with_brackets_are_text_and_not_markup(tmp_path: Path, bundle: Bundle) -> None:

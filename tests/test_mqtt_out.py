@@ -86,6 +86,8 @@ def test_a_good_window_becomes_the_state_of_the_contract() -> None:
         "at": "2026-11-21T07:00:11.000Z",
         "heart_rate": 71,
         "rhythm": "atrial fibrillation",  # not the extrasystoles: those are likelier, but no rhythm
+        "verdict": None,
+        "verdict_since": None,
         "quality": "good",
         "reasons": [],
         "contact": True,
@@ -101,6 +103,8 @@ def test_of_a_patient_nobody_has_heard_nothing_is_known() -> None:
         "at": "2026-11-21T07:00:11.000Z",
         "heart_rate": None,
         "rhythm": None,
+        "verdict": None,
+        "verdict_since": None,
         "quality": None,
         "reasons": [],
         "contact": None,
@@ -297,6 +301,7 @@ def test_discovery_has_what_the_house_wants_to_see() -> None:
     assert {key: c["platform"] for key, c in components.items()} == {
         "heart_rate": "sensor",
         "rhythm": "sensor",
+        "verdict": "sensor",
         "quality": "sensor",
         "battery": "sensor",
         "connection": "binary_sensor",

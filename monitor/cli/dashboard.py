@@ -6,11 +6,19 @@ from rich.text import Text
 
 from alerts.conditions import Change, Priority, State
 from alerts.delivery import describe
+from alerts.rhythm import LETHAL
 from models.bundle import Bundle
 from monitor.board import Board, PatientNow
+from monitor.rhythms import NAMES, sees_beats
 
 _STYLES = {Priority.HIGH: "bold white on red", Priority.MEDIUM: "bold yellow", Priority.LOW: "cyan"}
-_CONDITIONS = {"rate:high": "rate high", "rate:low": "rate low", "pause": "pause"}
+_CONDITIONS = {
+    "rate:high": "rate high",
+    "rate:low": "rate low",
+    "pause": "pause",
+    "unseen": "heart not seen",
+    **{rhythm.value: NAMES[rhythm] for rhythm in LETHAL},
+}
 
 
 def render(
@@ -43,7 +51,12 @@ def _cells(now: PatientNow, names: dict[str, str]) -> tuple[RenderableType, ...]
         Text(_condition(alarm.condition, names), style=_STYLES[alarm.priority])
         for alarm in now.alarms.values()
     )
-    if not good:
+    verdict = now.verdict
+    if verdict is not None and verdict.rhythm in LETHAL:
+        rate = "--" if verdict.rate is None else f"{verdict.rate:.0f}"
+        shown = Text(NAMES[verdict.rhythm], style=_STYLES[Priority.HIGH])
+        return now.patient, alarms, Text(rate), shown, "", signal
+    if not good or (verdict is not None and not sees_beats(verdict)):
         # The rate of a minute ago looks like that of now to whoever glances in passing.
         return now.patient, alarms, Text("--", style="dim"), "", "", signal
     rate = "--" if now.heart_rate is None else f"{now.heart_rate:.0f}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Final
 
+from alerts.rhythm import Rhythm
 from monitor.mqtt import topics
 from monitor.mqtt.state import Json
 from monitor.quality import Quality
@@ -51,6 +52,17 @@ def device_config(patient: str, name: str | None, rhythms: Iterable[str]) -> Jso
             "value_template": "{{ value_json.rhythm }}",
             # An empty list of options would be refused.
             **({"device_class": "enum", "options": said} if said else {}),
+            **state,
+        },
+        "verdict": {
+            "platform": "sensor",
+            "name": "Watch for lethal rhythms",
+            "icon": "mdi:heart-flash",
+            "device_class": "enum",
+            "options": [rhythm.value for rhythm in Rhythm],
+            "value_template": "{{ value_json.verdict }}",
+            "json_attributes_topic": topics.state(patient),
+            "json_attributes_template": "{{ {'since': value_json.verdict_since} | tojson }}",
             **state,
         },
         "quality": {

@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from alerts.rhythm import LETHAL, RhythmSeen
 from ingest.chunk import Stream
 from ingest.mqtt.broker import Broker
 from monitor.board import RHYTHMS
@@ -21,6 +22,7 @@ from monitor.mqtt.discovery import device_config
 from monitor.mqtt.leftovers import Leftovers
 from monitor.mqtt.state import AlarmNotice, PatientState, alarms_as_json
 from monitor.results import WindowResult
+from monitor.rhythms import NAMES
 from monitor.stopping import pause
 
 _log = structlog.get_logger()
@@ -87,6 +89,7 @@ class MqttOut:
         self._repeated = tuple(self._payloads)
         if discovery is not None:
             rhythms = [class_names[r] for r in RHYTHMS if r in class_names]
+            rhythms += [NAMES[rhythm] for rhythm in LETHAL]
             for patient, name in patients.items():
                 config = json.dumps(device_config(patient, name, rhythms))
                 self._payloads[topics.discovery(discovery, patient)] = partial(str, config)
@@ -104,6 +107,12 @@ class MqttOut:
         if (state := self._states.get(patient)) is not None:
             state.result(result, now_ns=self._now_ns(), now_s=time.monotonic())
             self._soil(topics.state(patient))
+
+    def rhythm(self, seen: RhythmSeen) -> None:
+        """Take in a verdict of the watch for lethal rhythms; told at once if it is news."""
+        state = self._states.get(seen.patient)
+        if state is not None and state.rhythm(seen, now_ns=self._now_ns(), now_s=time.monotonic()):
+            self._soil(topics.state(seen.patient))
 
     def device(
         self,

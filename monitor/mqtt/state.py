@@ -7,14 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from alerts.conditions import Priority
+from alerts.rhythm import LETHAL, RhythmSeen
 from ingest.chunk import Stream
 from monitor.board import likeliest_rhythm
 from monitor.quality import Reason
 from monitor.results import WindowResult
+from monitor.rhythms import NAMES, rate_of, sees_beats
 
 SILENT_S: Final = 90.0
 """A device without a window for so long says nothing of now; windows begin a minute apart at most.
 """
+
+UNHEARD_S: Final = 10.0
+"""A verdict, of which there is one a second, says nothing of now after so long."""
 
 # A window that took this long to come is history. Clocks of devices are off by less, as a rule.
 _LATE_NS = 300 * 10**9
@@ -60,6 +65,8 @@ class _Device:
         connected: as told; None where nobody tells.
         contact: as told, likewise.
         battery: percent; None where unknown.
+        verdict: the newest of the watch for lethal rhythms; None before the first.
+        verdict_s: when it came, on the monotonic clock.
     """
 
     window: WindowResult | None = None
@@ -68,12 +75,20 @@ class _Device:
     connected: bool | None = None
     contact: bool | None = None
     battery: int | None = None
+    verdict: RhythmSeen | None = None
+    verdict_s: float = -math.inf
 
     def current(self, now_s: float) -> WindowResult | None:
         """The newest window, if it is of now."""
         if self.connected is False or now_s - self.window_s > SILENT_S:
             return None
         return self.window
+
+    def rhythm(self, now_s: float) -> RhythmSeen | None:
+        """The newest verdict, if it is of now."""
+        if self.connected is False or now_s - self.verdict_s > UNHEARD_S:
+            return None
+        return self.verdict
 
     def is_connected(self, now_s: float) -> bool:
         """As told, or else by its windows."""
@@ -126,6 +141,24 @@ class PatientState:
         if of_now is None or (result.grade.good and not of_now.grade.good):
             self.shown = name
 
+    def rhythm(self, seen: RhythmSeen, *, now_ns: int, now_s: float) -> bool:
+        """Take in a verdict; the clocks are as for ``result``.
+
+        Returns:
+            Whether it says something else than the one before.
+        """
+        device = self._devices.setdefault(seen.device, _Device())
+        self.shown = self.shown or seen.device
+        before = device.rhythm(now_s)
+        if now_ns - seen.at_ns > _LATE_NS or (before is not None and seen.at_ns < before.at_ns):
+            return False
+        device.verdict, device.verdict_s = seen, now_s
+        shown = self._devices[self.shown].rhythm(now_s)
+        # Of what may kill whoever asks must hear, whichever device it is that sees it.
+        if seen.rhythm in LETHAL and (shown is None or shown.rhythm not in LETHAL):
+            self.shown = seen.device
+        return before is None or _told(seen) != _told(before)
+
     def device(
         self, stream: Stream, connected: bool | None, battery: int | None, contact: bool | None
     ) -> None:
@@ -140,11 +173,14 @@ class PatientState:
         """The payload of ``leadone/v1/{patient}/state``; the clocks are as for ``result``."""
         device = self._devices.get(self.shown or "", _Device())
         current, last = device.current(now_s), device.window
-        heart_rate = None if current is None else current.heart_rate
+        verdict = device.rhythm(now_s)
+        heart_rate = rate_of(verdict, None if current is None else current.heart_rate)
         return {
             "at": iso(now_ns),
             "heart_rate": None if heart_rate is None else round(heart_rate),
-            "rhythm": None if current is None else self._rhythm(current),
+            "rhythm": self._rhythm(current, verdict),
+            "verdict": None if verdict is None else verdict.rhythm.value,
+            "verdict_since": None if verdict is None else iso(verdict.since_ns),
             "quality": None if current is None else current.grade.quality.value,
             "reasons": [] if current is None else [r.value for r in current.grade.reasons],
             "contact": device.touches(current),
@@ -156,10 +192,21 @@ class PatientState:
             "device": self.shown,
         }
 
-    def _rhythm(self, result: WindowResult) -> str | None:
-        if not result.grade.good or (likeliest := likeliest_rhythm(result)) is None:
+    def _rhythm(self, result: WindowResult | None, verdict: RhythmSeen | None) -> str | None:
+        if verdict is not None:
+            if verdict.rhythm in LETHAL:
+                return NAMES[verdict.rhythm]
+            if not sees_beats(verdict):
+                return None
+        if result is None or not result.grade.good:
             return None
-        return self.class_names.get(likeliest[0], likeliest[0])
+        likeliest = likeliest_rhythm(result)
+        return None if likeliest is None else self.class_names.get(likeliest[0], likeliest[0])
+
+
+def _told(seen: RhythmSeen) -> tuple[object, ...]:
+    """What is told of a verdict at once; a rate is told with the next window."""
+    return seen.rhythm, seen.since_ns, sees_beats(seen)
 
 
 def alarms_as_json(alarms: Sequence[AlarmNotice]) -> Json:
