@@ -15,6 +15,7 @@ GATEWAY = "gateway"
 """Whose these alarms are; no patient is called so."""
 
 BEHIND, DATABASE, DISK, CLOCK, MODEL = "behind", "database", "disk", "clock", "model"
+RHYTHM_MODEL = "rhythm-model"
 CHANNEL = "channel"
 """The kinds of condition; behind ``channel:`` stands which one."""
 

@@ -61,6 +61,11 @@ _BY_CONDITION = {
         "watchdog outside is not reached",
         "See that the gateway reaches the internet. Whoever misses it outside may ask after it.",
     ),
+    "rhythm-model": Plain(
+        "the watch for cardiac arrest does not work",
+        "Run leadone doctor, then install leadone anew. Until then fibrillation raises no alarm; "
+        "rate and pauses are watched.",
+    ),
     "model": Plain(
         "rhythms are not being recognised",
         "The model cannot be used: run leadone doctor. Only rate and pauses are watched.",

@@ -30,6 +30,7 @@ PRIORITIES: Final[Mapping[str, Priority]] = {
     "disk": Priority.MEDIUM,
     "clock": Priority.MEDIUM,
     "model": Priority.MEDIUM,
+    "rhythm-model": Priority.MEDIUM,
     "channel": Priority.MEDIUM,
 }
 """By condition, or by what stands before its colon. Those of the model's classes (``class:``) come

@@ -97,6 +97,8 @@ class Daemon:
         hop_s: from one window to the next, in seconds.
         ended: UTC ns at which an earlier run's signal of a stream ended; the time from then to its
             first chunk is stored as a gap.
+        on_chunk: called with whatever a source gave as soon as it is received, on the event loop,
+            before it is stored: what waits for nothing. It must be done within a millisecond.
         on_result: called with every stored result, on the event loop.
     """
 
@@ -110,6 +112,7 @@ class Daemon:
         length_s: float,
         hop_s: float,
         ended: Mapping[Stream, int] | None = None,
+        on_chunk: Sequence[Callable[[Chunk | RrIntervals], None]] = (),
         on_result: Sequence[Callable[[WindowResult], None]] = (),
     ) -> None:
         self._sources = sources
@@ -119,6 +122,7 @@ class Daemon:
         self._length_s = length_s
         self._hop_s = hop_s
         self._ended = dict(ended or {})
+        self._on_chunk = on_chunk
         self._on_result = on_result
         self._rings: dict[Stream, Ring] = {}
         self._rr_rings: dict[Stream, RrRing] = {}
@@ -129,12 +133,14 @@ class Daemon:
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._pauses: dict[Stream, PauseWatch] = {}
         self._left: Counts[Stream] = Counts()
+        self._caught_up = asyncio.Event()
 
     async def run(
         self,
         stop: asyncio.Event,
         *,
         backlog: Sequence[Chunk | RrIntervals] = (),
+        recent: Sequence[Chunk] = (),
         last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Run until every source has ended or ``stop`` is set; then finish what is in flight.
@@ -143,10 +149,12 @@ class Daemon:
             stop: ends the run.
             backlog: chunks that an earlier run stored but whose windows it did not; they are
                 analysed first. What ``stop`` cuts off of it is left to the next run.
+            recent: chunks that an earlier run stored and on which the signal to come follows; only
+                ``on_chunk`` is called with them, and before anything else is done.
             last: awaited when all is analysed, while the writer still writes.
         """
         analysis = asyncio.create_task(self._analyze())
-        feeding = asyncio.create_task(self._feed(backlog))
+        feeding = asyncio.create_task(self._feed(recent, backlog))
         stopping = asyncio.create_task(stop.wait())
         finishing: asyncio.Task[None] | None = None
         try:
@@ -173,16 +181,29 @@ class Daemon:
             await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
-    async def _feed(self, backlog: Sequence[Chunk | RrIntervals]) -> None:
+    async def _feed(self, recent: Sequence[Chunk], backlog: Sequence[Chunk | RrIntervals]) -> None:
         """Cut what an earlier run left, then take in all sources until they end."""
         self._left.update(chunk.stream for chunk in backlog)
-        for chunk in backlog:
-            try:
-                await self._whole(self._cut(chunk))
-            except Exception:  # noqa: BLE001 - or every start would end at this chunk
-                _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
-            self._left[chunk.stream] -= 1
-        await asyncio.gather(*(self._pump(source) for source in self._sources))
+        for seen in recent:
+            tell(self._on_chunk, seen)
+            await asyncio.sleep(0)  # so that what it raised is told meanwhile
+        # Beside each other: an hour of windows that nobody read must keep nobody from being heard.
+        await asyncio.gather(
+            self._catch_up(backlog), *(self._pump(source) for source in self._sources)
+        )
+
+    async def _catch_up(self, backlog: Sequence[Chunk | RrIntervals]) -> None:
+        try:
+            for chunk in backlog:
+                try:
+                    await self._whole(self._cut(chunk))
+                except Exception:  # noqa: BLE001 - or every start would end at this chunk
+                    _log.exception(
+                        "chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk)
+                    )
+                self._left[chunk.stream] -= 1
+        finally:
+            self._caught_up.set()
 
     async def _finish(self) -> None:
         """Analyse and store all windows that still wait, those at the ends of runs included.
@@ -209,6 +230,7 @@ class Daemon:
                 async with aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
                         delay = _FIRST_RETRY_S
+                        tell(self._on_chunk, chunk)
                         if source.live:
                             await self._beside(chunk)
                         else:
@@ -259,6 +281,10 @@ class Daemon:
             return
         acknowledge = chunk.acknowledge if isinstance(chunk, Chunk) else None
         await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
+        if self._left[chunk.stream]:
+            await self._caught_up.wait()
+            if self._left[chunk.stream]:
+                return  # a stop cut the backlog off; this is a part of the next run's
         await self._cut(chunk, live=live)
 
     async def _cut(self, chunk: Chunk | RrIntervals, *, live: bool = False) -> None:

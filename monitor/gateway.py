@@ -7,7 +7,16 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from alerts.conditions import Change
-from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, MODEL, GatewayWatch
+from alerts.gateway import (
+    BEHIND,
+    CHANNEL,
+    CLOCK,
+    DATABASE,
+    DISK,
+    MODEL,
+    RHYTHM_MODEL,
+    GatewayWatch,
+)
 from alerts.technical import Moment
 from monitor import irregularity
 from monitor.contacts import now as present
@@ -63,7 +72,7 @@ class Gateway:
         self._folder = folder_of(database)
         self._conclude = conclude
         self._now = now
-        self._conditions = {BEHIND, DATABASE, DISK, CLOCK, MODEL}
+        self._conditions = {BEHIND, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL}
         self._conditions.update(f"{CHANNEL}:{name}" for name in channels)
         # Of a channel that was not used yet nobody knows whether it works.
         self._channels: dict[str, str | None] = {}
@@ -71,6 +80,7 @@ class Gateway:
         self._skipped_ns: int | None = None
         self._failures = 0
         self._no_model: str | None = None
+        self._no_rhythm_model: str | None = None
         # Before the first window nobody knows whether the model that failed then works now.
         self._classified = False
 
@@ -86,6 +96,10 @@ class Gateway:
     def no_model(self, why: str) -> None:
         """Take in that the model could not be loaded."""
         self._no_model = why
+
+    def no_rhythm_model(self, why: str) -> None:
+        """Take in that the model of the watch for lethal rhythms could not be loaded."""
+        self._no_rhythm_model = why
 
     def result(self, result: WindowResult) -> None:
         """Take in a window: whether there was the time to read it, and whether the model could."""
@@ -118,6 +132,8 @@ class Gateway:
         for name, wrong in self._channels.items():
             condition = f"{CHANNEL}:{name}"
             self._say(condition, wrong is not None, wrong or f"{name} delivers again")
+        why = self._no_rhythm_model or "lethal rhythms are watched for again"
+        self._say(RHYTHM_MODEL, self._no_rhythm_model is not None, why)
         if not self.model_works:
             why = self._no_model or f"the model failed at the last {self._failures} windows"
             self._say(MODEL, True, why)

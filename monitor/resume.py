@@ -23,6 +23,9 @@ _ON = tuple(presence for presence in Presence if presence is not Presence.OFF)
 _TWICE = "on twice: another leadone raised it too; the other one stays"
 _UNTOLD = "raised by a run that tells nobody, such as a replay"
 
+# Enough for a verdict about the first second that comes, and less than ends an alarm (30 s).
+_HEARD_S = 20
+
 # Segments are found by their start; one that began this long ago may still reach into the present.
 _LONGEST_CHUNK_S = 300
 
@@ -106,6 +109,21 @@ def backlog(
             left.extend(chunks)
         left.extend(_rr_from(history, stream, done_ns, since_ns, length_s=length_s, hop_s=hop_s))
     return left
+
+
+def recent(history: History, streams: Iterable[Stream], *, now_ns: int) -> list[Chunk]:
+    """What the watch for lethal rhythms is to hear once more, to go on where it was killed.
+
+    Of each stream the last seconds of what is stored, if they are of the last hour. Everything
+    before them was heard before it was stored, and may be over; what has raised an alarm in them
+    finds that alarm still active, for nothing ends one so soon.
+    """
+    found: list[Chunk] = []
+    for stream in streams:
+        last_ns = history.last_sample(stream)
+        if last_ns is not None and now_ns - last_ns <= _LOOK_BACK_S * _SECOND_NS:
+            found.extend(_from(history, stream, last_ns - _HEARD_S * _SECOND_NS))
+    return found
 
 
 def _from(history: History, stream: Stream, start_ns: int) -> Iterator[Chunk]:

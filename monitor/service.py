@@ -10,11 +10,13 @@ import structlog
 from alerts.conditions import Change
 from alerts.engine import Engine
 from alerts.lethal import RhythmEngine
+from alerts.rhythm import RhythmSeen
 from alerts.technical import device_of
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from ingest.source import Source
 from models.bundle import DEFAULT, Bundle, BundleError, find_bundle
+from models.rhythm.model import RhythmModel
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
 from monitor.config import Config, ConfigError
@@ -25,7 +27,8 @@ from monitor.handover import PATIENCE_S, attempt
 from monitor.metrics import RESULTS_REFUSED
 from monitor.policies import build_policies
 from monitor.results import WindowResult
-from monitor.resume import backlog, restore
+from monitor.resume import backlog, recent, restore
+from monitor.rhythms import Rhythms
 from monitor.storage import maintenance
 from monitor.storage.history import History
 from monitor.storage.records import Patient
@@ -56,6 +59,7 @@ async def serve(
     attended: bool = True,
     on_result: Sequence[Callable[[WindowResult], None]] = (),
     on_change: Sequence[Callable[[Change], None]] = (),
+    on_rhythm: Sequence[Callable[[RhythmSeen], None]] = (),
 ) -> None:
     """Run the daemon until its sources end or ``stop`` is set.
 
@@ -68,6 +72,7 @@ async def serve(
             watched too, and people told of alarms; a second daemon beside one that does must not.
         on_result: called with every stored result.
         on_change: called with every alarm that begins or ends.
+        on_rhythm: called with every verdict of the watch for lethal rhythms.
 
     Raises:
         ConfigError: if the configuration does not fit the bundle or the paired straps, or there
@@ -101,6 +106,7 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
             )
+            heard = recent(history, streams, now_ns=now_ns)
             not_taken_up = restore(
                 engine,
                 rhythms,
@@ -111,6 +117,7 @@ async def serve(
                 attended=attended,
             )
             runtime, broken = _loaded(loading)
+            rhythm_model, no_rhythms = _rhythm_model()
             writer = Writer(url)
             writer.start()
             # A database that only reads must not keep anybody from being watched.
@@ -133,7 +140,14 @@ async def serve(
                 sources.append(parts.listen(known))
             if broken is not None:
                 parts.gateway.no_model(broken)
+            if no_rhythms is not None:
+                parts.gateway.no_rhythm_model(no_rhythms)
             parts.alarms.conclude(not_taken_up)
+            watch = Rhythms(
+                rhythm_model,
+                on_seen=[*parts.on_rhythm, *on_rhythm],
+                on_beat=parts.alarms.beat,
+            )
             daemon = Daemon(
                 sources,
                 writer=writer,
@@ -142,6 +156,7 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
                 ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
+                on_chunk=[watch.add],
                 on_result=[*on_result, *parts.on_result],
             )
             _log.info(
@@ -152,7 +167,7 @@ async def serve(
                 backlog_chunks=len(left),
                 seconds=round(time.monotonic() - started, 2),
             )
-            await _together(daemon, parts, left, stop)
+            await _together(daemon, parts, left, heard, stop)
             await naming
     _log.info("stopped")
 
@@ -161,6 +176,7 @@ async def _together(
     daemon: Daemon,
     parts: Watchers,
     left: Sequence[Chunk | RrIntervals],
+    heard: Sequence[Chunk],
     stop: asyncio.Event,
 ) -> None:
     """Run the daemon, and beside it the watchers for as long as it has something to say."""
@@ -178,7 +194,7 @@ async def _together(
 
     beside.add_done_callback(failed)
     try:
-        await daemon.run(stop, backlog=left, last=finish)
+        await daemon.run(stop, backlog=left, recent=heard, last=finish)
         await beside
     finally:
         beside.cancel()
@@ -192,6 +208,15 @@ def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
     except BundleError as error:
         _log.error("no model", reason=str(error))
         return None, str(error)
+
+
+def _rhythm_model() -> tuple[RhythmModel | None, str | None]:
+    """What tells lethal rhythms apart; or None and why not: windows are watched all the same."""
+    try:
+        return RhythmModel.load(), None
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the daemon goes on
+        _log.exception("no model of rhythms")
+        return None, str(error) or type(error).__name__
 
 
 def _known(history: History, now_ns: int) -> list[Stream]:

@@ -10,6 +10,7 @@ from alerts.escalation import Plan
 from alerts.gateway import DEAD_MAN, GatewayWatch
 from alerts.lethal import RhythmEngine
 from alerts.records import Signal
+from alerts.rhythm import RhythmSeen
 from alerts.technical import is_technical
 from ingest.chunk import Stream
 from models.bundle import Bundle
@@ -177,6 +178,14 @@ class Watchers:
             listeners.append(self._house.out.result)
         if self._dead_man is not None:
             listeners.append(self._dead_man.result)
+        return listeners
+
+    @property
+    def on_rhythm(self) -> list[Callable[[RhythmSeen], None]]:
+        """Whoever looks at the verdicts of the watch for lethal rhythms, alarms first."""
+        listeners: list[Callable[[RhythmSeen], None]] = [self.alarms.rhythm]
+        if self._house is not None:
+            listeners.append(self._house.out.rhythm)
         return listeners
 
     def running(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:

@@ -5,6 +5,7 @@ Use it with ``pytest_plugins = ["house"]``: the fixture ``make`` makes one.
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from notify_servers import Answer, HttpServer, http_server
 from notify_servers import Request as HttpRequest
+from rhythm_watches import MODEL as RHYTHM_MODEL
+from rhythm_watches import ORGANISED, Watches
 from watching import MODEL, STREAM, S, new_database, started, until
 
 from alerts.records import Signal
@@ -24,6 +27,7 @@ from models.bundle import DEFAULT, Bundle, find_bundle
 from monitor.config import Config
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import WindowResult
+from monitor.rhythms import Rhythms
 from monitor.service import serve
 from monitor.storage.history import History
 from monitor.storage.records import Request
@@ -109,8 +113,8 @@ class Strap:
         while True:
             yield await self._chunks.get()
 
-    def send(self, seconds: int) -> None:
-        samples = np.random.default_rng(self._next_ns).normal(0, 50, 100)
+    def send(self, seconds: int, rhythm: float = ORGANISED) -> None:
+        samples = rhythm + np.random.default_rng(self._next_ns).normal(0, 50, 100)
         for _ in range(seconds):
             chunk = Chunk(STREAM, self._next_ns, 100.0, samples.astype(np.float32))
             self._chunks.put_nowait(chunk)
@@ -124,7 +128,7 @@ class House:
         self.url = new_database(folder)
         self.server = server
         self.clock = clock
-        self.heart, self.strap = Heart(), Strap()
+        self.heart, self.strap, self.watches = Heart(), Strap(), Watches()
         self._begins = True
         self.answers: dict[str, Answer] = {}
         take = server.take
@@ -244,6 +248,10 @@ def make(
         monkeypatch.setattr(Bundle, "alarm_rules", property(lambda _: rules))
         made = House(tmp_path, server, house_clock, **alarms)
         monkeypatch.setattr("monitor.service.Analyzer", lambda _runtime: made.heart)
+        monkeypatch.setattr("monitor.service.RhythmModel.load", lambda: RHYTHM_MODEL)
+        monkeypatch.setattr(
+            "monitor.service.Rhythms", functools.partial(Rhythms, watch=made.watches)
+        )
         return made
 
     return house

@@ -119,7 +119,7 @@ def test_the_table_of_devices_and_gateway_is_what_they_are() -> None:
         gateway.CHANNEL: (f"{patience('channel').wrong_s:g} s", None),
         **{
             kind: ("at once", None)
-            for kind in (gateway.DISK, gateway.CLOCK, gateway.MODEL)
+            for kind in (gateway.DISK, gateway.CLOCK, gateway.MODEL, gateway.RHYTHM_MODEL)
             if patience(kind) == gateway._AT_ONCE
         },
     }

@@ -94,6 +94,7 @@ def watch(
     hop_s: float = 5.0,
     on_result: Iterable[Callable[[WindowResult], None]] = (),
     on_change: Iterable[Callable[[Change], None]] = (),
+    on_chunk: Iterable[Callable[[Any], None]] = (),
 ) -> Daemon:
     writer = started(url)
     return Daemon(
@@ -103,6 +104,7 @@ def watch(
         alarms=Alarms(engine or fake_engine(), writer, on_change=list(on_change)),
         length_s=length_s,
         hop_s=hop_s,
+        on_chunk=list(on_chunk),
         on_result=list(on_result),
     )
 
@@ -628,12 +630,45 @@ async def test_a_stop_while_a_backlog_is_read_loses_none_of_it(
     assert len(left) == 100
     source = Told(seconds(*range(100, 110)))
     await run(watch(url, source, on_result=[lambda _: stop.set()]), stop, backlog=left)
-    assert source.opened == 0
+    # What came meanwhile is heard and durable, and waits for its turn.
+    assert len(source.given) == 1
+    assert segments(url)[-1].start_ns == T0 + 100 * S
     some = len(windows(url))
     assert some < 10
-    _, left = taken_up(url, T0 + 100 * S)
+    _, left = taken_up(url, T0 + 101 * S)
     await run(watch(url), backlog=left)
     assert len(windows(url)) >= 19
+    assert uncovered(segments(url), windows(url)) == []
+
+
+async def test_signal_is_heard_before_it_is_stored_and_while_a_backlog_waits(url: str) -> None:
+    await leave_behind(url, seconds(*range(40)))
+    _, left = taken_up(url, T0 + 40 * S)
+    held = threading.Event()
+    heard: list[tuple[float, int]] = []
+
+    class Waits(FakeAnalyzer):
+        def analyze(self, windows: Any) -> list[WindowResult]:
+            assert held.wait(30)
+            return super().analyze(windows)
+
+    def hear(chunk: Any) -> None:
+        heard.append(((chunk.start_ns - T0) / S, len(segments(url))))
+        if len(heard) == 8:
+            held.set()
+
+    daemon = watch(
+        url,
+        Told(seconds(*range(40, 45)), live=True),
+        analyzer=Waits(),
+        on_chunk=[lambda _: 1 / 0, hear],
+    )
+    await run(daemon, backlog=left, recent=left[-3:])
+    # Those of before, then each ahead of its own storing.
+    assert [at for at, _ in heard] == [37, 38, 39, 40, 41, 42, 43, 44]
+    assert [stored for _, stored in heard[:4]] == [40] * 4
+    assert all(stored <= at for at, stored in heard[3:])
+    assert starts(windows(url)) == [0, 5, 10, 15, 20, 25, 30, 35]
     assert uncovered(segments(url), windows(url)) == []
 
 

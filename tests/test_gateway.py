@@ -218,6 +218,22 @@ def test_a_model_that_was_not_loaded_stays_away(disk: SimpleNamespace) -> None:
     assert not watched.gateway.model_works
 
 
+def test_a_watch_for_lethal_rhythms_that_was_not_loaded_is_told_until_it_is(
+    disk: SimpleNamespace,
+) -> None:
+    watched = Watched()
+    watched.gateway.no_rhythm_model("rhythm.json: checksum is wrong")
+    watched.sleep(100)
+    assert watched.told == [("rhythm-model", State.ACTIVE)]
+    assert watched.changes[0].reason == "rhythm.json: checksum is wrong"
+    assert watched.changes[0].alarm.priority is Priority.MEDIUM
+    # The model of windows has nothing to do with it.
+    assert watched.gateway.model_works
+    later = Watched(watched.changes[0].alarm)
+    later.sleep(1)
+    assert later.told == [("rhythm-model", State.ENDED)]
+
+
 def test_a_channel_that_fails_for_a_minute(disk: SimpleNamespace) -> None:
     watched = Watched()
     watched.gateway.channel("bob", "bob: connection refused")

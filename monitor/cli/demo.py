@@ -188,6 +188,7 @@ async def _demo(
             stop=stop,
             on_result=[board.result],
             on_change=[board.change, tell],
+            on_rhythm=[board.rhythm],
         )
     )
     if live:
