@@ -181,6 +181,16 @@ async def test_a_strap_without_ecg_shows_its_intervals(bluez: Bluez, path: Path)
     assert sum("80 per minute" in line and " 750" in line for line in told) >= 8
     ((stored, _),) = straps(path)
     assert (stored.kind, stored.stream) == ("heart_rate", Stream("boris", "strap"))
+    # Whoever buys one must know before they rely on it.
+    warning = "sends no ECG: it cannot see ventricular fibrillation"
+    assert f"It {warning}" in done.out
+    shown = await leadone(path, "devices")
+    assert f"boris/strap {warning}" in shown.out
+    assert (await leadone(path, "devices", "--json")).rows[0]["ecg"] is False
+    findings = (await leadone(path, "doctor", "--json")).rows
+    (about,) = [row for row in findings if row["about"] == "strap boris/strap"]
+    assert about["well"] is None
+    assert about["text"].startswith(warning)
 
 
 async def test_what_cannot_be_paired(bluez: Bluez, path: Path) -> None:

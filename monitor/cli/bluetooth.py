@@ -28,7 +28,7 @@ from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor import logs
 from monitor.cli.app import DEFAULT_CONFIG
-from monitor.cli.devices import RESTART, is_fresh
+from monitor.cli.devices import NO_ECG, RESTART, is_fresh
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.patient import require_patient
 from monitor.cli.rows import print_row
@@ -216,6 +216,8 @@ async def _prove(
         model = await _find(address, adapter)
         name = device or _free_name(model, patient, taken)
         console.print(f"Found: {model.label} ({', '.join(model.gives)}).")
+        if model.rate is None:
+            console.print(f"It {NO_ECG}.", soft_wrap=True)
 
         def say(state: StrapState) -> None:
             wrong = state.status.trouble

@@ -23,6 +23,12 @@ from monitor.straps import STOPPED
 RESTART = "now restart leadone: sudo systemctl restart leadone"
 """What to do after a strap was paired or unpaired."""
 
+NO_ECG = (
+    "sends no ECG: it cannot see ventricular fibrillation, a heart that quivers and pumps no "
+    "blood; only ECG shows that (docs/bluetooth.md)"
+)
+"""What cannot be seen by a strap that sends heart rate and RR intervals only."""
+
 # A device that is listened to gives a sample a second; longer ago than this, it is not.
 _FRESH_NS = 60_000_000_000
 
@@ -62,6 +68,8 @@ def show_devices(path: Path, *, json_lines: bool) -> None:
         state, advice = _state(row)
         if advice is not None:
             advised.append(f"{row.stream}: {state}: {advice}")
+        if row.strap is not None and not sends_ecg(row.strap):
+            advised.append(f"{row.stream} {NO_ECG}")
         battery = None if row.state is None else row.state.battery
         table.add_row(
             row.stream.device,
@@ -124,7 +132,11 @@ def _row_json(row: _Row) -> dict[str, Any]:
     strap, state = row.strap, row.state
     of_strap: dict[str, Any] = {}
     if strap is not None:
-        of_strap = {"address": strap.address, "adapter": strap.adapter}
+        of_strap = {
+            "address": strap.address,
+            "adapter": strap.adapter,
+            "ecg": sends_ecg(strap),
+        }
     if state is not None:
         of_strap |= {
             "stage": state.stage,
@@ -148,6 +160,14 @@ def _row_json(row: _Row) -> dict[str, Any]:
 def is_fresh(last_ns: int | None) -> bool:
     """Whether a device whose last sample is of this time is being listened to."""
     return last_ns is not None and time.time_ns() - last_ns < _FRESH_NS
+
+
+def sends_ecg(strap: Strap) -> bool:
+    """Whether a strap sends a waveform; one of a kind that is not known is not spoken ill of."""
+    try:
+        return by_kind(strap.kind).rate is not None
+    except ValueError:
+        return True
 
 
 def _label(kind: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alerts.conditions import Alarm
+from models.rhythm.model import RhythmModel, RhythmModelError
 from models.runtime import Runtime
 from monitor.cli.rows import print_row
 from monitor.cli.setup import prepare
@@ -58,6 +59,7 @@ def examine(path: Path, *, json_lines: bool) -> int:
     found = [Finding("configuration", True, f"{path}: good")]
     Runtime(bundle, config.inference.threads)
     found.append(Finding("model", True, f"{bundle.name} loads"))
+    found.append(_rhythm_model())
     for look in (_database, _disk, _contacts, _broker):
         found.extend(look(config))
     for finding in found:
@@ -69,12 +71,23 @@ def examine(path: Path, *, json_lines: bool) -> int:
     return 1 if any(finding.well is False for finding in found) else 0
 
 
+def _rhythm_model() -> Finding:
+    about = "watch for lethal rhythms"
+    try:
+        model = RhythmModel.load()
+    except RhythmModelError as error:
+        text = f"{error}; fibrillation raises no alarm until leadone is installed anew"
+        return Finding(about, False, text)
+    return Finding(about, True, f"{model.name} {model.version} loads, checksum {model.digest[:12]}")
+
+
 def _database(config: Config) -> Iterator[Finding]:
     url = config.database.get_secret_value()
     try:
         with History(url) as history:
             yield Finding("database", True, f"{describe(parse_url(url))} answers")
             yield from _watch(config, history)
+            yield from _straps(history)
             for alarm in history.active_alarms():
                 yield Finding("alarm", None, _alarm(alarm))
             waiting = history.waiting()
@@ -107,6 +120,18 @@ def _watch(config: Config, history: History) -> Iterator[Finding]:
             yield Finding(about, False, text)
         else:
             yield Finding(about, True, "is being watched")
+
+
+def _straps(history: History) -> Iterator[Finding]:
+    """Straps that cannot see what kills first."""
+    paired = history.straps()
+    if not paired:
+        return
+    from monitor.cli.devices import NO_ECG, sends_ecg  # noqa: PLC0415 - loads what Bluetooth needs
+
+    for strap, _ in paired:
+        if not sends_ecg(strap):
+            yield Finding(f"strap {strap.stream}", None, NO_ECG)
 
 
 def _alarm(alarm: Alarm) -> str:
