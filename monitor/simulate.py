@@ -1,6 +1,7 @@
 """Recordings through the rules that watch patients: which alarms there would have been, and when.
 
-Rings, analysis, pause watch, observations and engine are the daemon's own. There is no clock and no
+Rings, analysis, pause watch, observations, the watch for lethal rhythms and the engines are the
+daemon's own. There is no clock and no
 database; the times in all results count from the start of the recording.
 """
 
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 
 from alerts.conditions import Change, Observation, State
 from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from alerts.policy import Policy
+from alerts.rhythm import RhythmSeen
 from ingest.chunk import Chunk, Stream
 from ingest.recordings import Recording
+from models.rhythm.model import RhythmModel
 from monitor.analysis import Analyzer
 from monitor.observe import observation
 from monitor.pauses import PauseWatch
+from monitor.rhythms import StreamRhythms
 from monitor.ring import Ring
 from monitor.window import Window
 
@@ -30,7 +35,7 @@ class SimulatedAlarm:
     Attributes:
         condition: as ``alerts.conditions.Alarm.condition``.
         priority: high, medium or low.
-        raised_s: end of the deciding window.
+        raised_s: end of what decided: a window, or the signal of a verdict.
         ended_s: when it ended, None if it was still on at the end of the recording.
         reason: why it was raised, one line.
     """
@@ -70,17 +75,33 @@ def observe(
     yield from _analyzed(waiting, analyzer)
 
 
-def simulate(observations: Iterable[Observation], policy: Policy) -> list[SimulatedAlarm]:
-    """The alarms that a policy raises on observations of one patient, in order."""
-    engine = Engine(lambda _: policy)
+def hear(recording: Recording, lead: str, model: RhythmModel) -> Iterator[RhythmSeen]:
+    """The verdicts of the watch for lethal rhythms on a recording, in order.
+
+    Args:
+        recording: what was recorded.
+        lead: the name of the lead to read.
+        model: what tells rhythms apart.
+    """
+    rhythms = StreamRhythms(_stream(recording), model)
+    for chunk in chunks(recording, lead):
+        yield from rhythms.add(chunk)
+
+
+def simulate(
+    observations: Iterable[Observation], policy: Policy, heard: Iterable[RhythmSeen] = ()
+) -> list[SimulatedAlarm]:
+    """The alarms that a policy, and verdicts, raise on one patient, in the order of time."""
+    engine, rhythms = Engine(lambda _: policy), RhythmEngine()
+    changes = [change for seen in observations for change in engine.step(seen)]
+    changes += [change for seen in heard for change in rhythms.step(seen)]
     raised: dict[str, Change] = {}
     ended_ns: dict[str, int] = {}
-    for seen in observations:
-        for change in engine.step(seen):
-            if change.state is State.ACTIVE:
-                raised[change.alarm.id] = change
-            else:
-                ended_ns[change.alarm.id] = change.at_ns
+    for change in sorted(changes, key=lambda change: change.at_ns):
+        if change.state is State.ACTIVE:
+            raised.setdefault(change.alarm.id, change)
+        else:
+            ended_ns[change.alarm.id] = change.at_ns
     return [
         SimulatedAlarm(
             change.alarm.condition,
@@ -107,24 +128,34 @@ def seconds_to_alarm(
     )
 
 
-def _cut(
-    recording: Recording, lead: str, length_s: float, hop_s: float, pause_s: float | None
-) -> Iterator[Window | Observation]:
-    """Windows to analyse and pauses seen ahead of them, in the order in which they are complete."""
-    stream = Stream("recording", recording.name)
-    ring = Ring(stream, length_s=length_s, hop_s=hop_s)
-    pauses = None if pause_s is None else PauseWatch(stream, pause_s)
+def chunks(recording: Recording, lead: str, chunk_s: float = _CHUNK_S) -> Iterator[Chunk]:
+    """A recording in pieces; their times count from its start."""
+    stream = _stream(recording)
     row = recording.lead_index(lead)
-    step = max(1, round(_CHUNK_S * recording.rate))
+    step = max(1, round(chunk_s * recording.rate))
     for segment in recording.segments:
         samples = segment.microvolts[row]
         for first in range(0, len(samples), step):
             start_ns = round((segment.start_s + first / recording.rate) * 1e9)
-            chunk = Chunk(stream, start_ns, recording.rate, samples[first : first + step])
-            pause = pauses.add(chunk) if pauses else None
-            if pause is not None:
-                yield pause
-            yield from ring.add(chunk).windows
+            yield Chunk(stream, start_ns, recording.rate, samples[first : first + step])
+
+
+def _stream(recording: Recording) -> Stream:
+    return Stream("recording", recording.name)
+
+
+def _cut(
+    recording: Recording, lead: str, length_s: float, hop_s: float, pause_s: float | None
+) -> Iterator[Window | Observation]:
+    """Windows to analyse and pauses seen ahead of them, in the order in which they are complete."""
+    stream = _stream(recording)
+    ring = Ring(stream, length_s=length_s, hop_s=hop_s)
+    pauses = None if pause_s is None else PauseWatch(stream, pause_s)
+    for chunk in chunks(recording, lead):
+        pause = pauses.add(chunk) if pauses else None
+        if pause is not None:
+            yield pause
+        yield from ring.add(chunk).windows
     yield from ring.finish()
 
 

@@ -149,7 +149,9 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
 
 def test_misuse_is_told_in_a_line(tmp_path: Path) -> None:
     config = write_config(tmp_path, [simulator()])
-    with pytest.raises(MisuseError, match=r"--expect: no rule raises 'XYZ'; there are pause, "):
+    with pytest.raises(
+        MisuseError, match=r"--expect: no rule raises 'XYZ'; there are vf, vt, asystole, unseen, "
+    ):
         simulate_records(config, [], None, "XYZ", None, json_lines=False)
     with pytest.raises(CommandError, match="has no patient 'nobody'"):
         simulate_records(config, [], "nobody", None, None, json_lines=False)

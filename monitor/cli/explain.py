@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,14 +13,17 @@ from rich.table import Table
 from alerts.conditions import Alarm, State
 from alerts.engine import MEMORY, Weight
 from alerts.gateway import is_gateways
-from alerts.policy import ClassRule, PauseRule, Policy, RateRule, Rule
+from alerts.lethal import is_of_rhythm
+from alerts.policy import PauseRule, Policy, RateRule, Rule
 from alerts.records import Pause
 from alerts.technical import is_technical
 from monitor import irregularity
 from monitor.cli.alarms import brief, class_names, find_alarm
 from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.explain_rhythm import Signal, hear_alarm, hear_time, print_people, rows
+from monitor.cli.explain_rows import alarm_json, gap_json, rule_json, window_json
 from monitor.cli.rows import print_row
-from monitor.cli.times import LAST_NS, iso, local, moment_ns
+from monitor.cli.times import LAST_NS, local, moment_ns
 from monitor.config import Config, load_config
 from monitor.explain import Explained, Verdict, rule_line, run_again, verdicts
 from monitor.policies import build_policies
@@ -65,6 +67,7 @@ class _Found:
         alarms: that were stored of this time.
         pauses: in which nobody was told.
         verdicts: what to conclude.
+        signal: heard again, of an alarm that the watch for lethal rhythms raised.
     """
 
     rules: tuple[Rule, ...]
@@ -73,6 +76,7 @@ class _Found:
     alarms: list[Alarm]
     pauses: list[Pause]
     verdicts: list[Verdict]
+    signal: Signal | None = None
 
 
 def explain(path: Path, about: str, at: str | None, since: str | None, *, json_lines: bool) -> None:
@@ -142,19 +146,25 @@ def _find(config: Config, history: History, question: _Question) -> _Found:
         for gap in history.gaps(patient, since_ns, until_ns)
         if any(gap.start_ns < end and gap.end_ns > start for start, end in question.spans)
     ]
+    signal = None
     configured = next((p for p in config.patients if p.id == patient), None)
     if about is None:
         rules = policy.rules
         thresholds = {**bundle.thresholds, **irregularity.THRESHOLDS}
         concluded = verdicts(windows, policy, configured, thresholds)
+        concluded += hear_time(history, patient, since_ns, min(until_ns, time.time_ns()))
         alarms = of_time
         for alarm in alarms:
             if alarm.raised_ns > since_ns:
                 concluded += _about_alarm(alarm, _rules_of(alarm, policy), windows)[:1]
     else:
         rules = _rules_of(about, policy)
-        concluded = _about_alarm(about, rules, windows)
         alarms = [about]
+        if is_of_rhythm(about):
+            signal = hear_alarm(history, about)
+            concluded = [*signal.verdicts]
+        else:
+            concluded = _about_alarm(about, rules, windows)
     pauses = [
         pause
         for pause in history.pauses(since_ns)
@@ -173,7 +183,7 @@ def _find(config: Config, history: History, question: _Question) -> _Found:
     ]
     if not config.alarms.contacts:
         concluded.append(Verdict(None, "nobody is told of any alarm: alarms.contacts is empty"))
-    return _Found(rules, windows, gaps, alarms, pauses, concluded)
+    return _Found(rules, windows, gaps, alarms, pauses, concluded, signal)
 
 
 def _rules_of(alarm: Alarm, policy: Policy) -> tuple[Rule, ...]:
@@ -200,6 +210,9 @@ def _about_alarm(
     alarm: Alarm, rules: Sequence[Rule], windows: Sequence[Explained]
 ) -> list[Verdict]:
     """Whether the rules, run again, come to the same."""
+    if is_of_rhythm(alarm):
+        why = f"raised by the watch for lethal rhythms: leadone alarms explain {alarm.id[:8]}"
+        return [Verdict(alarm.condition, why)]
     if is_technical(alarm) or is_gateways(alarm):
         why = "comes of no window: see its changes, with leadone alarms show"
         return [Verdict(alarm.condition, why)]
@@ -250,6 +263,8 @@ def _print_people(config: Config, question: _Question, found: _Found) -> None:
     if found.windows:
         only = None if question.alarm is None else question.alarm.condition
         console.print(_table(question.patient, found, only))
+    if found.signal is not None:
+        print_people(console, found.signal)
     for gap in found.gaps:
         _line(
             f"gap: {local(gap.start_ns)} to {local(gap.end_ns)}: {gap.cause} ({gap.stream.device})"
@@ -336,80 +351,17 @@ def _value(rule: Rule, value: float) -> str:
 
 def _print_json(found: _Found) -> None:
     for rule in found.rules:
-        print_row(_rule_json(rule))
-    by_time = [(one.result.start_ns, _window_json(one)) for one in found.windows]
-    by_time += [(gap.start_ns, _gap_json(gap)) for gap in found.gaps]
+        print_row(rule_json(rule))
+    by_time = [(one.result.start_ns, window_json(one)) for one in found.windows]
+    by_time += [(gap.start_ns, gap_json(gap)) for gap in found.gaps]
     for _, row in sorted(by_time, key=lambda pair: pair[0]):
         print_row(row)
+    for verdict_row in rows(found.signal) if found.signal is not None else ():
+        print_row(verdict_row)
     for alarm in found.alarms:
-        print_row(_alarm_json(alarm))
+        print_row(alarm_json(alarm))
     for verdict in found.verdicts:
         print_row({"condition": verdict.condition, "why": verdict.why})
-
-
-def _rule_json(rule: Rule) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "rule": rule.condition,
-        "priority": rule.priority.value,
-        "k": rule.k,
-        "n": rule.n,
-        "clear_k": rule.clear_k,
-    }
-    match rule:
-        case ClassRule():
-            row |= {"threshold": rule.threshold, "off_threshold": rule.off_threshold}
-        case RateRule():
-            row |= {"limit": rule.limit, "off": rule.off}
-        case PauseRule():
-            row |= {"seconds": rule.seconds}
-    return row
-
-
-def _window_json(one: Explained) -> dict[str, Any]:
-    result = one.result
-    return {
-        "window": iso(result.start_ns),
-        "device": result.stream.device,
-        "duration_s": round(result.duration_s, 3),
-        "quality": result.grade.quality.value,
-        "reasons": [reason.value for reason in result.grade.reasons],
-        "heart_rate": None if result.heart_rate is None else round(result.heart_rate, 1),
-        "longest_rr_s": None if result.longest_rr_s is None else round(result.longest_rr_s, 3),
-        "evidence": {
-            weight.rule.condition: {
-                "value": None if weight.value is None else round(weight.value, 5),
-                "for": weight.speaking_for,
-                "against": weight.speaking_against,
-                "of": weight.of,
-            }
-            for weight in one.weights
-        },
-        "on": sorted(one.on),
-        "changes": [
-            {"condition": c.alarm.condition, "state": c.state.value, "reason": c.reason}
-            for c in one.changes
-        ],
-    }
-
-
-def _gap_json(gap: Gap) -> dict[str, Any]:
-    return {
-        "gap": gap.cause,
-        "device": gap.stream.device,
-        "start": iso(gap.start_ns),
-        "end": iso(gap.end_ns),
-    }
-
-
-def _alarm_json(alarm: Alarm) -> dict[str, Any]:
-    return {
-        "alarm": alarm.id,
-        "condition": alarm.condition,
-        "priority": alarm.priority.value,
-        "started": iso(alarm.started_ns),
-        "raised": iso(alarm.raised_ns),
-        "ended": None if alarm.ended_ns is None else iso(alarm.ended_ns),
-    }
 
 
 def _line(text: str) -> None:

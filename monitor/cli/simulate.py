@@ -7,25 +7,35 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from alerts.lethal import UNSEEN
 from alerts.policy import Policy
+from alerts.rhythm import LETHAL
 from ingest.formats.annotations import read_annotations
 from ingest.recordings import Recording, RecordingError, read_recording
+from models.rhythm.model import RhythmModel
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
 from monitor.cli.errors import MisuseError
 from monitor.cli.patient import require_patient
+from monitor.cli.rhythm_model import open_rhythm_model
 from monitor.cli.rows import print_row
 from monitor.cli.times import span
 from monitor.config import Config, load_config
 from monitor.policies import build_policies
 from monitor.service import open_bundle
-from monitor.simulate import SimulatedAlarm, observe, seconds_to_alarm, simulate
+from monitor.simulate import SimulatedAlarm, hear, observe, seconds_to_alarm, simulate
 
 _DAY_S = 86_400.0
 
 # What is noted where an annotated rhythm begins:
 # https://physionet.org/physiotools/wag/annot-5.htm and the MIT-BIH Arrhythmia Database Directory.
-_RHYTHMS = {"class:AF": "(AFIB", "class:AFL": "(AFL"}
+_RHYTHMS = {
+    "class:AF": ("(AFIB",),
+    "class:AFL": ("(AFL",),
+    "vf": ("(VF", "(VFIB", "(VFL"),
+    "vt": ("(VT",),
+    "asystole": ("(ASYS",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,8 @@ def simulate_records(
         json_lines: print JSON.
 
     Raises:
-        CommandError: there is no such patient.
+        CommandError: there is no such patient, or the model of the watch for lethal rhythms
+            cannot be used.
         MisuseError: ``expect`` is nothing the rules can raise.
         ConfigError: of the configuration.
         BundleError: of the bundle.
@@ -68,6 +79,7 @@ def simulate_records(
     policy = build_policies(config, bundle)(patient or "")
     expected = None if expect is None else _condition(expect, policy)
     analyzer = Analyzer(Runtime(bundle, config.inference.threads))
+    rhythms = open_rhythm_model()
     watched_s = 0.0
     alarms: list[SimulatedAlarm] = []
     outcomes: list[_Expected] = []
@@ -82,7 +94,7 @@ def simulate_records(
             sys.stderr.write(f"leadone: {error}\n")
             failed = 1
             continue
-        raised = _alarms(recording, used, analyzer, config, policy)
+        raised = _alarms(recording, used, analyzer, rhythms, config, policy)
         watched_s += recording.duration_s
         alarms += raised
         if expected is not None and onset_s is not None:
@@ -93,7 +105,12 @@ def simulate_records(
 
 
 def _alarms(
-    recording: Recording, lead: str, analyzer: Analyzer, config: Config, policy: Policy
+    recording: Recording,
+    lead: str,
+    analyzer: Analyzer,
+    rhythms: RhythmModel,
+    config: Config,
+    policy: Policy,
 ) -> list[SimulatedAlarm]:
     seen = observe(
         recording,
@@ -103,11 +120,11 @@ def _alarms(
         hop_s=config.window.hop,
         pause_s=policy.pause.seconds if policy.pause else None,
     )
-    return simulate(seen, policy)
+    return simulate(seen, policy, hear(recording, lead, rhythms))
 
 
 def _condition(expect: str, policy: Policy) -> str:
-    known = [rule.condition for rule in policy.rules]
+    known = [*LETHAL, UNSEEN, *(rule.condition for rule in policy.rules)]
     for condition in (expect, f"class:{expect}"):
         if condition in known:
             return condition
@@ -117,8 +134,8 @@ def _condition(expect: str, policy: Policy) -> str:
 def _onset(record: Path, recording: Recording, expected: str | None) -> float | None:
     """When what is expected begins, in seconds; None if the annotations do not have it."""
     annotated = record.with_suffix(".atr") if record.suffix else Path(f"{record}.atr")
-    rhythm = _RHYTHMS.get(expected or "")
-    if rhythm is None or not annotated.is_file():
+    named = _RHYTHMS.get(expected or "")
+    if named is None or not annotated.is_file():
         return 0.0
     notes = read_annotations(annotated)
     rhythms = [
@@ -126,7 +143,7 @@ def _onset(record: Path, recording: Recording, expected: str | None) -> float | 
     ]
     if not rhythms:
         return 0.0
-    return next((float(at) / recording.rate for at, text in rhythms if text == rhythm), None)
+    return next((float(at) / recording.rate for at, text in rhythms if text in named), None)
 
 
 def _print_record(
