@@ -213,7 +213,7 @@ def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
 def _rhythm_model() -> tuple[RhythmModel | None, str | None]:
     """What tells lethal rhythms apart; or None and why not: windows are watched all the same."""
     try:
-        return RhythmModel.load(), None
+        return RhythmModel(), None
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the daemon goes on
         _log.exception("no model of rhythms")
         return None, str(error) or type(error).__name__

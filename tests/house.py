@@ -248,7 +248,7 @@ def make(
         monkeypatch.setattr(Bundle, "alarm_rules", property(lambda _: rules))
         made = House(tmp_path, server, house_clock, **alarms)
         monkeypatch.setattr("monitor.service.Analyzer", lambda _runtime: made.heart)
-        monkeypatch.setattr("monitor.service.RhythmModel.load", lambda: RHYTHM_MODEL)
+        monkeypatch.setattr("monitor.service.RhythmModel", lambda: RHYTHM_MODEL)
         monkeypatch.setattr(
             "monitor.service.Rhythms", functools.partial(Rhythms, watch=made.watches)
         )

@@ -244,14 +244,14 @@ async def test_a_model_that_cannot_be_loaded_is_told_and_the_daemon_runs_on(
     def load() -> None:
         raise RhythmModelError("rhythm: checksum is wrong")
 
-    monkeypatch.setattr("monitor.service.RhythmModel.load", load)
+    monkeypatch.setattr("monitor.service.RhythmModel", load)
     async with house.running():
         await house.see(2)
         await house.until_told(*RAISED)
         (first, _) = house.messages
         assert first["title"] == "Gateway: the watch for cardiac arrest does not work"
         assert first["data"]["reason"] == "rhythm: checksum is wrong"
-    monkeypatch.setattr("monitor.service.RhythmModel.load", lambda: MODEL)
+    monkeypatch.setattr("monitor.service.RhythmModel", lambda: MODEL)
     async with house.running():
         await house.until_told(*RAISED, *ENDED)
 
