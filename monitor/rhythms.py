@@ -48,10 +48,10 @@ MakeWatch = Callable[[RhythmModel, float], Watch]
 class StreamRhythms:
     """Watches one stream, chunk by chunk, for lethal rhythms.
 
-    A gap of up to a second is bridged with a straight line, if at least as much signal came since
-    the one before. After a longer one, lost contact, another rate or a clock step a new run begins.
-    Samples that come again are left out. Signal that comes late, between chunks of now, is a run of
-    its own. Samples that are not finite are lost ones.
+    A gap of up to a second is bridged with the mirrored signal before it, if at least as much came
+    since the gap before. After a longer one, lost contact, another rate or a clock step a new run
+    begins. Samples that come again are left out. Signal that comes late, between chunks of now, is
+    a run of its own. Samples that are not finite are lost ones.
 
     Args:
         stream: whose samples come.

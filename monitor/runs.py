@@ -85,9 +85,8 @@ class Run:
         verdicts: list[Verdict] = []
         missing = self._missing(start_ns)
         if missing > 0:
-            line = np.linspace(self._held[-1], samples[0], missing + 2, dtype=np.float32)[1:-1]
             self._pieces.append((self._total, self._end_ns))
-            verdicts += self._feed(line)
+            verdicts += self._feed(_bridge(self._held[-missing:], float(samples[0])))
             self._solid = 0
         self._pieces.append((self._total, start_ns))
         self._last_s = len(samples) / self.rate
@@ -152,6 +151,16 @@ class Blind:
         while self._told_ns + _SECOND_NS <= end_ns:
             self._told_ns += _SECOND_NS
             yield self._told_ns
+
+
+def _bridge(before: NDArray[np.float32], to: float) -> NDArray[np.float32]:
+    """Mirror samples, [n], and tilt them so that they end at a value.
+
+    Fibrillation goes on in it, and a regular heart beats as often as before; a straight line would
+    be a pause. A beat that it invents is at most as late as the gap is long.
+    """
+    tilt = np.linspace(0.0, to - float(before[0]), len(before) + 2)[1:-1]
+    return (before[::-1] + tilt).astype(np.float32)
 
 
 def mended(samples: NDArray[np.float32], rate: float) -> NDArray[np.float32]:

@@ -126,7 +126,8 @@ def test_annotations_say_when_fibrillation_of_the_ventricles_began(
 ) -> None:
     # Notes, after the MIT format: (N at sample 0, the other at sample 2900, of 100 Hz.
     def text(of: str) -> list[int]:
-        return np.frombuffer((of + "\0" * (len(of) % 2)).encode(), "<u2").tolist()
+        words: list[int] = np.frombuffer((of + "\0" * (len(of) % 2)).encode(), "<u2").tolist()
+        return words
 
     words = [28 << 10, 63 << 10 | 2, *text("(N"), 59 << 10, 0, 2900]
     words += [28 << 10, 63 << 10 | len(note), *text(note), 0]

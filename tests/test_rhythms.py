@@ -73,12 +73,25 @@ def test_an_onset_of_long_ago_keeps_its_time() -> None:
     assert {s.since_ns for s in seen} == {T0 + 2 * S}
 
 
-def test_one_lost_frame_is_bridged_by_a_line() -> None:
+def test_one_lost_frame_is_bridged() -> None:
     seen, watches = watched(signal(0, 4, VF), signal(4.5, 3.5, VF))
     assert [at for at, _, _ in told(seen)] == [3, 4, 5, 6, 7, 8]
     assert watches.runs == [800]
-    bridge = watches.made[0].samples[399:451]
-    np.testing.assert_allclose(np.diff(bridge), (bridge[-1] - bridge[0]) / 51, atol=2e-3)
+
+
+def test_a_bridge_is_the_signal_before_it_backwards_and_meets_both_ends() -> None:
+    # A wave of 4 Hz about a line that climbs 100 µV a second.
+    at_s = np.arange(0, 8, 1 / RATE)
+    wave = (300 * np.cos(2 * np.pi * 4 * at_s) + 100 * at_s).astype(np.float32)
+    chunk = Chunk(STREAM, T0, RATE, wave)
+    _, watches = watched(
+        replace(chunk, microvolts=wave[:400]),
+        replace(chunk, microvolts=wave[450:], start_ns=T0 + round(4.5 * S)),
+    )
+    # Four waves a second are two in half a second: mirrored at a peak, they go on as they were.
+    bridge = watches.made[0].samples[400:450]
+    np.testing.assert_allclose(bridge, wave[400:450], atol=80)
+    assert np.abs(np.diff(watches.made[0].samples[395:455])).max() < 90
 
 
 def test_samples_that_are_not_finite_are_lost_ones() -> None:
@@ -103,7 +116,7 @@ def test_after_a_longer_gap_a_run_begins_anew() -> None:
     assert watches.runs == [400, 400]
 
 
-def test_a_bridge_is_no_longer_than_the_signal_before_it() -> None:
+def test_a_bridge_is_never_longer_than_the_signal_before_it() -> None:
     # Half a second in every one and a half: of that much line nothing can be told.
     _, watches = watched(*(signal(1.5 * n, 0.5) for n in range(4)))
     assert watches.runs == [50, 50, 50, 50]
