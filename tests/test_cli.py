@@ -23,7 +23,16 @@ from monitor.storage.history import History
 
 pytest_plugins = ["in_process"]
 
-KEYS = ["record", "start_s", "quality", "reasons", "heart_rate", "probabilities", "positive"]
+KEYS = [
+    "record",
+    "start_s",
+    "quality",
+    "reasons",
+    "heart_rate",
+    "probabilities",
+    "positive",
+    "rhythm",
+]
 NOISE = Noise(baseline_uv=20, mains_uv=2, muscle_uv=4)
 CLASSES = find_bundle(DEFAULT).classes
 THRESHOLDS = find_bundle(DEFAULT).thresholds
@@ -43,6 +52,7 @@ def assert_contract(rows: Sequence[dict[str, Any]], record: Path, duration_s: fl
     for row in rows:
         assert list(row) == KEYS
         assert row["record"] == str(record)
+        assert row["rhythm"] in (None, "organised", "unknown")  # nobody's heart stops here
         assert row["quality"] in ("good", "bad")
         assert (row["reasons"] == []) == (row["quality"] == "good")
         if row["quality"] == "good":
@@ -157,8 +167,8 @@ def test_for_people_a_line_a_window(leadone: Leadone, tmp_path: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0] == f"{path}: lead I, 130 Hz, 40 s"
     assert len(lines) == 8
-    assert re.fullmatch(r" +0\.0 s +7\d /min  .+", lines[1])
-    assert re.fullmatch(r" +30\.0 s +-- /min  not read: flat", lines[7])
+    assert re.fullmatch(r" +0\.0 s +7\d /min  organised  .+", lines[1])
+    assert re.fullmatch(r" +30\.0 s +-- /min  unknown    not read: flat", lines[7])
     assert max(map(len, lines[1:])) < 300
 
 

@@ -159,10 +159,10 @@ def _print_json(record: str, one: Analyzed, thresholds: dict[str, float]) -> Non
         "start_s": round(result.start_ns / 1e9, 3),
         "quality": result.grade.quality,
         "reasons": list(result.grade.reasons),
-        "rhythm": None if verdict is None else verdict.rhythm.value,
         "heart_rate": None if rate is None else round(rate, 1),
         "probabilities": {c: round(p, 5) for c, p in result.by_class.items()},
         "positive": positives(result, thresholds),
+        "rhythm": None if verdict is None else verdict.rhythm.value,
     }
     print_row(row)
 
