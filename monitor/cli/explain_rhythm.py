@@ -17,10 +17,9 @@ from monitor.explain import Verdict
 from monitor.hearing import BEFORE_NS, Heard, around, hear_again, outcome, seconds_of
 from monitor.rhythms import NAMES
 from monitor.storage.history import History
-from monitor.strips import StoredStrip, read_strip
+from monitor.strips import STRIP_NS, Strip, read_strip
 
 _S = 1_000_000_000
-_STRIP_NS = 10 * _S
 _WIDTH, _HEIGHT = 100, 6
 
 # A minute of signal takes some hundredths of a second to hear again; a day would take minutes.
@@ -40,7 +39,7 @@ class Signal:
         verdicts: whether that comes to the same.
     """
 
-    strips: tuple[tuple[Stream, StoredStrip], ...]
+    strips: tuple[tuple[Stream, Strip], ...]
     heard: tuple[Heard, ...]
     verdicts: tuple[Verdict, ...]
 
@@ -61,7 +60,7 @@ def hear_alarm(history: History, alarm: Alarm) -> Signal:
     devices = sorted({one.seen.device for one in shown})
     strips = []
     for stream in (Stream(alarm.patient, device) for device in devices):
-        drawn = read_strip(history, stream, alarm.raised_ns - _STRIP_NS, alarm.raised_ns)
+        drawn = read_strip(history, stream, alarm.raised_ns - STRIP_NS, alarm.raised_ns)
         if drawn is not None:
             strips.append((stream, drawn))
     verdicts = [Verdict(alarm.condition, why) for why in outcome(alarm, shown)]
@@ -89,7 +88,7 @@ def hear_time(history: History, patient: str, since_ns: int, until_ns: int) -> l
 def print_people(console: Console, signal: Signal) -> None:
     """Draw the strips, and list the verdicts."""
     for stream, drawn in signal.strips:
-        console.print(f"{stream}, 10 s up to {local(drawn.start_ns + _STRIP_NS)}:")
+        console.print(f"{stream}, 10 s up to {local(drawn.start_ns + STRIP_NS)}:")
         width = min(console.width, _WIDTH)
         for line in strip(drawn.microvolts, width=width, height=_HEIGHT):
             console.print(line)
