@@ -68,7 +68,8 @@ _BY_CONDITION = {
     ),
     "model": Plain(
         "rhythms are not being recognised",
-        "The model cannot be used: run leadone doctor. Only rate and pauses are watched.",
+        "The model cannot be used: run leadone doctor. Only lethal rhythms, rate and pauses are "
+        "watched.",
     ),
 }
 

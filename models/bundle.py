@@ -64,8 +64,8 @@ class Manifest(_Strict):
     name: str
     version: str
     lead: str
-    rate: float = Field(gt=0)
-    window_s: float = Field(gt=0)
+    rate: float = Field(gt=0, le=1000)
+    window_s: float = Field(gt=0, le=60)
     leads: tuple[str, ...]
     networks: Mapping[str, str]
     strides: tuple[int, int, int] = (4, 4, 2)
@@ -113,6 +113,9 @@ class Bundle:
             first = e.errors()[0]
             place = ".".join(str(p) for p in first["loc"])
             raise BundleError(f"{manifest}: {place or 'document'}: {first['msg']}") from e
+        except (ValueError, LookupError, RecursionError) as e:
+            # PyYAML lets errors of int(), date() and the like through: 2024-13-45, 0x_.
+            raise BundleError(f"{manifest}: not YAML: {' '.join(str(e).split())}") from e
 
     @property
     def digest(self) -> str:
@@ -191,10 +194,13 @@ def find_bundle(name: str) -> Bundle:
         BundleError: if there is none, with the names of those shipped.
     """
     shipped = BUNDLES / name
-    if "/" not in name and shipped.is_dir():
-        return Bundle(shipped)
-    path = Path(name)
-    if path.is_dir():
-        return Bundle(path)
-    names = ", ".join(sorted(p.name for p in BUNDLES.iterdir() if p.is_dir()))
+    try:
+        if "/" not in name and shipped.is_dir():
+            return Bundle(shipped)
+        path = Path(name)
+        if path.is_dir():
+            return Bundle(path)
+        names = ", ".join(sorted(p.name for p in BUNDLES.iterdir() if p.is_dir()))
+    except OSError as e:
+        raise BundleError(f"{name}: cannot be looked into: {e.strerror}") from e
     raise BundleError(f"{name}: no such bundle; expected a folder or one of: {names}")

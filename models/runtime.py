@@ -66,7 +66,7 @@ class Runtime:
             raise BundleError(f"{bundle.path}: graph does not load: {e}") from e
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         expected = {"leads", "logits", "probabilities"}
-        if set(outputs) != expected or outputs["probabilities"][-1] != len(bundle.classes):
+        if set(outputs) != expected or outputs["probabilities"][-1:] != [len(bundle.classes)]:
             raise BundleError(
                 f"{bundle.path}: graph gives {outputs}, expected {sorted(expected)} "
                 f"for {len(bundle.classes)} classes"

@@ -3,7 +3,7 @@
 The bundle's, one for a pulse that RR intervals alone call irregular, and those for rate and pauses.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from alerts.policy import (
@@ -22,32 +22,37 @@ from monitor.config import Config, ConfigError
 from monitor.config.rules import ClassOverride, RulesConfig
 
 
-def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
+def build_policies(config: Config, bundle: Bundle | None) -> Callable[[str], Policy]:
     """The policy of each patient.
+
+    Args:
+        config: the configuration.
+        bundle: whose classes raise alarms; None if there is none that can be used. Then there are
+            no rules of classes but that of an irregular pulse, and overrides may name any: whether
+            they fit cannot be known, and rates and pauses are to be watched all the same.
 
     Raises:
         ConfigError: if a patient's overrides name a class that there is no alarm for.
         BundleError: if a rule of the bundle cannot be.
     """
-    try:
-        default = Policy.from_mapping(bundle.alarm_rules, hop_s=config.window.hop)
-    except PolicyError as error:
-        raise BundleError(f"{bundle.path}: alarm of {error}") from error
+    hop_s = config.window.hop
+    default = Policy(hop_s=hop_s) if bundle is None else _of_bundle(bundle, hop_s)
     # It has the class's name: who is not to be alarmed about AF is spared both.
     irregular = irregular_pulse_rule(
         "AF",
         threshold=irregularity.THRESHOLD,
         off_threshold=irregularity.OFF_THRESHOLD,
-        hop_s=config.window.hop,
+        hop_s=hop_s,
     )
     default = replace(default, classes=(*default.classes, irregular))
-    problems = _unknown(default, config.alarms.rules, "alarms.rules")
+    known = None if bundle is None else {rule.name for rule in default.classes}
+    problems = _unknown(known, config.alarms.rules, "alarms.rules")
     if not problems:
         default = _changed(default, config.alarms.rules, "alarms.rules", problems)
     policies = {}
     for i, patient in enumerate(config.patients):
         place = f"patients[{i}].alarms"
-        unknown = _unknown(default, patient.alarms, place, patient.alarms.chronic)
+        unknown = _unknown(known, patient.alarms, place, patient.alarms.chronic)
         problems += unknown
         if not unknown:
             policies[patient.id] = _changed(
@@ -58,10 +63,18 @@ def build_policies(config: Config, bundle: Bundle) -> Callable[[str], Policy]:
     return lambda patient: policies.get(patient, default)
 
 
+def _of_bundle(bundle: Bundle, hop_s: float) -> Policy:
+    try:
+        return Policy.from_mapping(bundle.alarm_rules, hop_s=hop_s)
+    except PolicyError as error:
+        raise BundleError(f"{bundle.path}: alarm of {error}") from error
+
+
 def _unknown(
-    default: Policy, rules: RulesConfig, place: str, chronic: Sequence[str] = ()
+    known: Collection[str] | None, rules: RulesConfig, place: str, chronic: Sequence[str] = ()
 ) -> list[str]:
-    known = {rule.name for rule in default.classes}
+    if known is None:
+        return []
     named = [("classes", name) for name in rules.classes] + [("chronic", name) for name in chronic]
     return [
         f"{place}.{key}.{name}: there is no alarm for this class; "

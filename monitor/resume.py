@@ -23,6 +23,8 @@ _ON = tuple(presence for presence in Presence if presence is not Presence.OFF)
 _TWICE = "on twice: another leadone raised it too; the other one stays"
 _UNTOLD = "raised by a run that tells nobody, such as a replay"
 
+_OF_CLASS = "class:"
+
 # Enough for a verdict about the first second that comes, and less than ends an alarm (30 s).
 _HEARD_S = 20
 
@@ -38,6 +40,7 @@ def restore(
     now_ns: int,
     hop_s: float,
     left: Iterable[Chunk | RrIntervals] = (),
+    classes: bool = True,
     attended: bool = False,
 ) -> list[Change]:
     """Give the engines the alarms of hearts that were active, and the windows that were seen.
@@ -49,6 +52,8 @@ def restore(
         now_ns: UTC time, in nanoseconds.
         hop_s: from one window to the next, in seconds.
         left: the ``backlog``; windows that will be cut from it once more are left out.
+        classes: whether there is a bundle that tells of classes. Where there is none their alarms
+            stay as they are, for the next run: nobody knows whether they are over.
         attended: whether people are told of alarms.
 
     Returns:
@@ -81,7 +86,10 @@ def restore(
             ended.append(end(alarm, now_ns, _TWICE))
         else:
             taken_up[what] = alarm
-    engine.restore(taken_up.values(), recent)
+    known = [
+        alarm for alarm in taken_up.values() if classes or not alarm.condition.startswith(_OF_CLASS)
+    ]
+    engine.restore(known, recent)
     rhythms.restore(taken_up.values())
     return ended
 

@@ -50,10 +50,24 @@ def open_bundle(config: Config) -> Bundle:
     return find_bundle(config.bundle or DEFAULT)
 
 
+def bundle_or_why_none(config: Config) -> Bundle | BundleError:
+    """The bundle that the daemon runs with, or what keeps it from running with one.
+
+    Raises:
+        ConfigError: if the configuration does not fit the bundle.
+    """
+    try:
+        bundle = open_bundle(config)
+        build_policies(config, bundle)
+    except BundleError as error:
+        return error
+    return bundle
+
+
 async def serve(
     config: Config,
     sources: Sequence[Source],
-    bundle: Bundle,
+    bundle: Bundle | BundleError,
     *,
     stop: asyncio.Event,
     attended: bool = True,
@@ -66,7 +80,8 @@ async def serve(
     Args:
         config: the configuration.
         sources: the configured ones.
-        bundle: what classifies.
+        bundle: what classifies; or why nothing can: lethal rhythms, rates and pauses are watched
+            all the same, and people told that classes are not.
         stop: ends the run.
         attended: whether the straps that are paired in the database and the configured broker are
             watched too, and people told of alarms; a second daemon beside one that does must not.
@@ -81,12 +96,13 @@ async def serve(
     """
     started = time.monotonic()
     url = config.database.get_secret_value()
-    engine = Engine(build_policies(config, bundle))
+    usable = bundle if isinstance(bundle, Bundle) else None
+    engine = Engine(build_policies(config, usable))
     rhythms = RhythmEngine()
     channels = build_channels(config) if attended else {}
     # The graph and the database are opened side by side: together they are most of the start.
     with ThreadPoolExecutor(1, thread_name_prefix="load") as opening:
-        loading = opening.submit(Runtime, bundle, config.inference.threads)
+        loading = opening.submit(_load, bundle, config.inference.threads)
         maintenance.upgrade(url)
         with History(url) as history:
             now_ns = time.time_ns()
@@ -114,6 +130,7 @@ async def serve(
                 now_ns=now_ns,
                 hop_s=config.window.hop,
                 left=left,
+                classes=usable is not None,
                 attended=attended,
             )
             runtime, broken = _loaded(loading)
@@ -126,7 +143,7 @@ async def serve(
             await asyncio.wait({naming}, timeout=PATIENCE_S)
             parts = Watchers(
                 config,
-                bundle,
+                {} if usable is None else usable.class_names,
                 history,
                 writer,
                 engine,
@@ -161,7 +178,7 @@ async def serve(
             )
             _log.info(
                 "ready",
-                bundle=bundle.name,
+                bundle=None if usable is None else usable.name,
                 sources=len(sources),
                 patients=len(config.patients),
                 backlog_chunks=len(left),
@@ -201,13 +218,21 @@ async def _together(
         await asyncio.gather(beside, return_exceptions=True)
 
 
+def _load(bundle: Bundle | BundleError, threads: int) -> Runtime:
+    if isinstance(bundle, BundleError):
+        raise bundle
+    return Runtime(bundle, threads)
+
+
 def _loaded(loading: Future[Runtime]) -> tuple[Runtime | None, str | None]:
-    """The network; or None and why not: rates and pauses are watched all the same."""
+    """The network; or None and why not, in one line: hearts are watched all the same."""
     try:
         return loading.result(), None
-    except BundleError as error:
-        _log.error("no model", reason=str(error))
-        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a file, the daemon goes on
+        # ONNX Runtime, which is quoted, says some things in several lines.
+        why = " ".join(str(error).split()) or type(error).__name__
+        _log.error("no model", reason=why, exc_info=not isinstance(error, BundleError))
+        return None, why
 
 
 def _rhythm_model() -> tuple[RhythmModel | None, str | None]:

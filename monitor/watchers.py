@@ -12,8 +12,8 @@ from alerts.lethal import RhythmEngine
 from alerts.records import Signal
 from alerts.rhythm import RhythmSeen
 from alerts.technical import is_technical
-from ingest.chunk import Stream
-from models.bundle import Bundle
+from ingest.chunk import Chunk, Stream
+from ingest.rr import RrIntervals
 from monitor import watchdog
 from monitor.alarms import Alarms
 from monitor.composing import Help
@@ -40,7 +40,7 @@ class Watchers:
 
     Args:
         config: the configuration.
-        bundle: what classifies.
+        class_names: plain names by class abbreviation; none without a bundle.
         history: of the same database.
         writer: the started writer.
         engine: decides on conditions of hearts, restored.
@@ -54,7 +54,7 @@ class Watchers:
     def __init__(
         self,
         config: Config,
-        bundle: Bundle,
+        class_names: Mapping[str, str],
         history: History,
         writer: Writer,
         engine: Engine,
@@ -72,14 +72,13 @@ class Watchers:
         self._attended = attended
         self._devices: Devices | None = None
         self._keeping: set[asyncio.Task[bool]] = set()
-        names = bundle.class_names
         changes = list(on_change)
         signals: list[Callable[[str], None]] = []
         self._house = None
         if attended and config.mqtt is not None:
             from monitor.brokers import House  # noqa: PLC0415 - only where there is a broker
 
-            self._house = House(config, names, self._on, self._acknowledge)
+            self._house = House(config, class_names, self._on, self._acknowledge)
             changes.append(self._house.change)
             signals.append(self._house.signals)
         self.alarms = Alarms(
@@ -90,7 +89,7 @@ class Watchers:
             channels=channels,
             history=history,
             patients=config.names,
-            class_names=names,
+            class_names=class_names,
             help_for=Help(config.alarms.emergency_number, config.emergency_notes),
             on_change=changes,
             on_signals=signals,
@@ -179,6 +178,11 @@ class Watchers:
         if self._dead_man is not None:
             listeners.append(self._dead_man.result)
         return listeners
+
+    def chunk(self, chunk: Chunk | RrIntervals) -> None:
+        """Take in what a source gave, before the watch for lethal rhythms does."""
+        if isinstance(chunk, Chunk):
+            self.alarms.samples(chunk)
 
     @property
     def on_rhythm(self) -> list[Callable[[RhythmSeen], None]]:

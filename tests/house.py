@@ -23,7 +23,7 @@ from watching import MODEL, STREAM, S, new_database, started, until
 
 from alerts.records import Signal
 from ingest.chunk import Chunk
-from models.bundle import DEFAULT, Bundle, find_bundle
+from models.bundle import DEFAULT, Bundle, BundleError, find_bundle
 from monitor.config import Config
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import WindowResult
@@ -129,6 +129,7 @@ class House:
         self.server = server
         self.clock = clock
         self.heart, self.strap, self.watches = Heart(), Strap(), Watches()
+        self.bundle: Bundle | BundleError = find_bundle(DEFAULT)
         self._begins = True
         self.answers: dict[str, Answer] = {}
         take = server.take
@@ -160,7 +161,7 @@ class House:
     async def running(self, *, attended: bool = True) -> AsyncIterator[None]:
         stop, self._begins = asyncio.Event(), True
         task = asyncio.create_task(
-            serve(self.config, [self.strap], find_bundle(DEFAULT), stop=stop, attended=attended)
+            serve(self.config, [self.strap], self.bundle, stop=stop, attended=attended)
         )
         try:
             yield

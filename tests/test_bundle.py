@@ -1,5 +1,6 @@
 """The shipped bundle: what it says, what it refuses, and that both runtimes agree on it."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -118,6 +119,8 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
         ("[]", "document"),
         ("format: 2", "format"),
         ("\x00", "not YAML"),
+        ("name: 2026-13-45", "not YAML"),
+        ("[" * 5_000, "not YAML"),
     ],
 )
 def test_a_garbled_manifest_is_one_line(copy: Path, text: str, said: str) -> None:
@@ -141,6 +144,23 @@ def test_a_graph_with_other_outputs_is_refused(copy: Path) -> None:
     (copy / MANIFEST).write_text(yaml.safe_dump(manifest), encoding="utf-8")
     with pytest.raises(BundleError, match="classes"):
         Runtime(Bundle(copy))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("window_s", math.inf), ("window_s", 1e6), ("rate", 1e9)]
+)
+def test_an_input_that_no_gateway_has_the_memory_for_is_refused(
+    copy: Path, key: str, value: float
+) -> None:
+    manifest = yaml.safe_load((copy / MANIFEST).read_text(encoding="utf-8"))
+    (copy / MANIFEST).write_text(yaml.safe_dump(manifest | {key: value}), encoding="utf-8")
+    with pytest.raises(BundleError, match=key):
+        Bundle(copy)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(BundleError, match="cannot be looked into: File name too long"):
+        find_bundle("x" * 300)
 
 
 def test_an_unknown_name_lists_the_shipped() -> None:

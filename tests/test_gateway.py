@@ -351,7 +351,7 @@ async def test_a_channel_that_is_away_is_told_once_it_is_back(make: "Make") -> N
 # --- a model that cannot be loaded
 
 
-def broken_bundle(folder: Path, *, digest: bool) -> Bundle | Path:
+def broken_bundle(folder: Path, *, digest: bool) -> Path:
     """The shipped bundle with a graph that is none; with ``digest`` its manifest knows it so."""
     shipped = find_bundle(DEFAULT).path
     shutil.copytree(shipped, folder / "bundle")
@@ -363,7 +363,7 @@ def broken_bundle(folder: Path, *, digest: bool) -> Bundle | Path:
     old = hashlib.sha256((shipped / "model.onnx").read_bytes()).hexdigest()
     new = hashlib.sha256(garbage).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
-    return Bundle(folder / "bundle")
+    return folder / "bundle"
 
 
 async def test_without_a_model_rates_and_pauses_are_watched_all_the_same(
@@ -373,7 +373,7 @@ async def test_without_a_model_rates_and_pauses_are_watched_all_the_same(
 
     house = make()
     monkeypatch.setattr("monitor.service.Analyzer", Analyzer)
-    monkeypatch.setattr("house.find_bundle", lambda _: broken_bundle(tmp_path, digest=True))
+    house.bundle = Bundle(broken_bundle(tmp_path, digest=True))
     script = Script((Episode(EpisodeKind.SINUS_ARREST, 60, pause_s=4.5),))
     simulator = SimulatorSource(
         STREAM, script, seed=1, speed=math.inf, start_ns=house.clock.time_ns() - 60 * S

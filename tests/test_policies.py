@@ -71,6 +71,22 @@ def test_a_class_without_an_alarm_is_named_with_its_place() -> None:
         build_policies(configured(classes={"NSR": {"enabled": True}}), find_bundle(DEFAULT))
 
 
+def test_without_a_bundle_there_are_all_rules_but_those_of_its_classes() -> None:
+    """And whatever the configuration says of classes is no reason to watch nobody."""
+    overrides = {"NSR": {"enabled": True}, "AF": {"k": 9, "n": 3}}
+    config = configured(classes=overrides, chronic=["PVC"], rate={"low": 35})
+    policies = build_policies(config, None)
+    conditions = ["pause", "rate:high", "rate:low", "rr:AF"]
+    for patient in ("anna", "boris"):
+        assert [rule.condition for rule in policies(patient).rules] == conditions
+    assert policies("boris").hop_s == 4
+    low = policies("boris").low_rate
+    assert low is not None
+    assert low.limit == 35
+    silenced = build_policies(configured(chronic=["AF"]), None)("boris")
+    assert [rule.condition for rule in silenced.rules] == conditions[:-1]
+
+
 def test_somebody_not_configured_is_watched_like_everybody() -> None:
     policies = build_policies(configured(), find_bundle(DEFAULT))
     assert policies("carla") == policies("anna")

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from alerts.conditions import Alarm
-from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, GATEWAY, MODEL
+from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, GATEWAY, MODEL, RHYTHM_MODEL
 from alerts.ledger import ALL_ALARMS
 from alerts.lethal import UNSEEN
 from alerts.records import Presence, Signal
 from alerts.rhythm import LETHAL, is_lethal
 from alerts.signals import LETHAL_ANSWER_S, MAX_SILENCE_S
 from alerts.technical import BATTERY, OFF_SKIN, SILENT, UNREAD
+from models.bundle import Bundle
 from monitor.cli.alarms import brief, class_names, find_alarm
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.times import local, seconds
 from monitor.config import Config, load_config
 from monitor.policies import build_policies
-from monitor.service import open_bundle
+from monitor.service import bundle_or_why_none
 from monitor.storage.history import History
 from monitor.storage.records import Request
 from monitor.storage.writer import Writer
@@ -247,11 +248,15 @@ def _require(config: Config, patient: str) -> None:
 def _require_kind(config: Config, patient: str, kind: str) -> None:
     """Refuse a kind that no alarm of the patient is of: a pause of it would pause nothing."""
     named: tuple[str, ...] = (CHANNEL,)
-    known = {BEHIND, DATABASE, DISK, CLOCK, MODEL, CHANNEL}
+    known = {BEHIND, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL, CHANNEL}
     if patient != GATEWAY:
-        policy = build_policies(config, open_bundle(config))(patient)
-        hearts = {rule.condition for rule in policy.rules}
+        bundle = bundle_or_why_none(config)
+        usable = bundle if isinstance(bundle, Bundle) else None
+        hearts = {rule.condition for rule in build_policies(config, usable)(patient).rules}
         named = (SILENT, OFF_SKIN, UNREAD, BATTERY)
+        if usable is None:
+            # Which classes raise alarms is not known then; one may be on from before.
+            named = (*named, "class")
         hearts |= {*LETHAL, UNSEEN}
         known = {*hearts, *(condition.partition(":")[0] for condition in hearts), *named}
     before, _, name = kind.partition(":")

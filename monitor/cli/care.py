@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from models.bundle import BundleError
 from models.runtime import Runtime
 from monitor.cli.setup import prepare
 from monitor.config import load_config, schema
@@ -12,13 +13,15 @@ from monitor.storage.database import describe, parse_url
 
 
 def check_config(path: Path) -> None:
-    """Everything that ``run`` would refuse but for the database, without running.
+    """See whether all is there that ``run`` needs but for the database, without running.
 
     Raises:
         ConfigError: with a line for each problem.
         BundleError: if the bundle cannot be used.
     """
     config, bundle, sources = prepare(path)
+    if isinstance(bundle, BundleError):
+        raise bundle
     Runtime(bundle, config.inference.threads)
     sys.stdout.write(
         f"{path}: good: {len(config.patients)} patients, {len(sources)} sources, "

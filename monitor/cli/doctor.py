@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alerts.conditions import Alarm
+from models.bundle import Bundle, BundleError
 from models.rhythm.model import RhythmModel, RhythmModelError
 from models.runtime import Runtime
 from monitor.cli.rows import print_row
@@ -53,12 +54,10 @@ def examine(path: Path, *, json_lines: bool) -> int:
 
     Raises:
         ConfigError: if the configuration cannot be used: nothing else can be looked at then.
-        BundleError: if the model cannot be used.
     """
     config, bundle, _ = prepare(path)
     found = [Finding("configuration", True, f"{path}: good")]
-    Runtime(bundle, config.inference.threads)
-    found.append(Finding("model", True, f"{bundle.name} loads"))
+    found.append(_model(bundle, config.inference.threads))
     found.append(_rhythm_model())
     for look in (_database, _disk, _contacts, _broker):
         found.extend(look(config))
@@ -69,6 +68,16 @@ def examine(path: Path, *, json_lines: bool) -> int:
             mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.well]
             sys.stdout.write(f"{mark:<6}{finding.about}: {finding.text}\n")
     return 1 if any(finding.well is False for finding in found) else 0
+
+
+def _model(bundle: Bundle | BundleError, threads: int) -> Finding:
+    try:
+        if isinstance(bundle, BundleError):
+            raise bundle
+        Runtime(bundle, threads)
+    except BundleError as error:
+        return Finding("model", False, f"{error}; only lethal rhythms, rates and pauses are seen")
+    return Finding("model", True, f"{bundle.name} loads")
 
 
 def _rhythm_model() -> Finding:

@@ -17,6 +17,7 @@ from alerts.lethal import is_of_rhythm
 from alerts.policy import PauseRule, Policy, RateRule, Rule
 from alerts.records import Pause
 from alerts.technical import is_technical
+from models.bundle import Bundle, BundleError
 from monitor import irregularity
 from monitor.cli.alarms import brief, class_names, find_alarm
 from monitor.cli.errors import CommandError, MisuseError
@@ -27,7 +28,7 @@ from monitor.cli.times import LAST_NS, local, moment_ns
 from monitor.config import Config, load_config
 from monitor.explain import Explained, Verdict, rule_line, run_again, verdicts
 from monitor.policies import build_policies
-from monitor.service import open_bundle
+from monitor.service import bundle_or_why_none
 from monitor.storage.history import History
 from monitor.window import Gap
 
@@ -131,8 +132,9 @@ def _question(
 
 
 def _find(config: Config, history: History, question: _Question) -> _Found:
-    bundle = open_bundle(config)
-    policy = build_policies(config, bundle)(question.patient)
+    bundle = bundle_or_why_none(config)
+    usable = bundle if isinstance(bundle, Bundle) else None
+    policy = build_policies(config, usable)(question.patient)
     patient, about = question.patient, question.alarm
     since_ns, until_ns = question.spans[0][0], question.spans[-1][1]
     of_time = history.alarms(patient, since_ns, until_ns)
@@ -150,7 +152,7 @@ def _find(config: Config, history: History, question: _Question) -> _Found:
     configured = next((p for p in config.patients if p.id == patient), None)
     if about is None:
         rules = policy.rules
-        thresholds = {**bundle.thresholds, **irregularity.THRESHOLDS}
+        thresholds = {**(usable.thresholds if usable else {}), **irregularity.THRESHOLDS}
         concluded = verdicts(windows, policy, configured, thresholds)
         concluded += hear_time(history, patient, since_ns, min(until_ns, time.time_ns()))
         alarms = of_time
@@ -181,6 +183,8 @@ def _find(config: Config, history: History, question: _Question) -> _Found:
         )
         for pause in pauses
     ]
+    if isinstance(bundle, BundleError):
+        concluded.append(Verdict(None, f"nothing can be said of the model's classes: {bundle}"))
     if not config.alarms.contacts:
         concluded.append(Verdict(None, "nobody is told of any alarm: alarms.contacts is empty"))
     return _Found(rules, windows, gaps, alarms, pauses, concluded, signal)

@@ -8,7 +8,7 @@ from alerts.delivery import LogDelivery
 from ingest.chunk import Stream
 from ingest.recordings import read_recording
 from ingest.source import Source
-from models.bundle import Bundle
+from models.bundle import Bundle, BundleError
 from monitor import logs
 from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
@@ -44,12 +44,12 @@ def replay_records(
 
 
 async def _run(
-    config: Config, bundle: Bundle, sources: Sequence[Source], *, attended: bool
+    config: Config, bundle: Bundle | BundleError, sources: Sequence[Source], *, attended: bool
 ) -> None:
     logs.configure(config.log.level, config.log.format, config.private_names)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    names = bundle.class_names
+    names = bundle.class_names if isinstance(bundle, Bundle) else {}
     await serve(
         config,
         sources,
