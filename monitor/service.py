@@ -23,7 +23,7 @@ from monitor.config import Config, ConfigError
 from monitor.contacts import build_channels
 from monitor.daemon import Daemon
 from monitor.devices import GONE_S
-from monitor.handover import PATIENCE_S, attempt
+from monitor.handover import attempt
 from monitor.metrics import RESULTS_REFUSED
 from monitor.policies import build_policies
 from monitor.results import WindowResult
@@ -137,10 +137,11 @@ async def serve(
             rhythm_model, no_rhythms = _rhythm_model()
             writer = Writer(url)
             writer.start()
-            # A database that only reads must not keep anybody from being watched.
+            # Before everything else that is stored; a database that only reads at the moment must
+            # keep nobody from being watched.
             names = [Patient(p.id, p.name) for p in config.patients]
             naming = asyncio.create_task(attempt(writer, RESULTS_REFUSED, names))
-            await asyncio.wait({naming}, timeout=PATIENCE_S)
+            await asyncio.sleep(0)
             parts = Watchers(
                 config,
                 {} if usable is None else usable.class_names,
@@ -245,8 +246,11 @@ def _rhythm_model() -> tuple[RhythmModel | None, str | None]:
 
 
 def _known(history: History, now_ns: int) -> list[Stream]:
-    """Streams that something was seen of in the last week."""
-    ends = {stream: history.last_window_end(stream) for stream in history.streams()}
+    """Streams that something came of in the last week.
+
+    Not only those with windows: before its first one a device may have sent fibrillation.
+    """
+    ends = {stream: history.last_sample(stream) for stream in history.streams()}
     since_ns = now_ns - GONE_S * 1e9
     return [stream for stream, end_ns in ends.items() if end_ns is not None and end_ns > since_ns]
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,13 +64,32 @@ def simulator(patient: str = "anna", *, seed: int = 1, **episode: Any) -> dict[s
 
 
 class Program:
-    """``leadone`` as a process of its own, which is not left behind."""
+    """``leadone`` as a process of its own, which is not left behind.
 
-    def __init__(self, *args: object, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    Args:
+        args: of its command line.
+        folder: for its output, and for its temporary files.
+        env: variables to add to those of this process.
+        within: a command that runs the one that follows it, as ``env`` and ``unshare`` do.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
         self._out = (folder / f"out{id(self)}").open("w+")
         self._err = (folder / f"err{id(self)}").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from monitor.cli import main; main()", *map(str, args)],
+            [
+                *within,
+                sys.executable,
+                "-c",
+                "from monitor.cli import main; main()",
+                *map(str, args),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,

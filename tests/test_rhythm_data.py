@@ -1,15 +1,14 @@
 """Recorded fibrillation through the daemon as it is deployed: killed, hindered, over a bad link."""
 
 import math
-import os
 import signal
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from ingest.recordings import read_recording
 from models.rhythm.model import RhythmModel
 from monitor.rhythms import StreamRhythms
 from monitor.storage.history import History
+from monitor.storage.maintenance import check
 
 pytestmark = pytest.mark.data
 
@@ -103,8 +103,8 @@ class Ward:
         self.config = write_config(folder, [source], alarms=alarms)
         self.url = f"sqlite:///{folder}/leadone.db"
 
-    def program(self, **env: str) -> Program:
-        return Program("run", "-c", self.config, folder=self.folder, env=env)
+    def program(self, **how: Any) -> Program:
+        return Program("run", "-c", self.config, folder=self.folder, **how)
 
     @property
     def told(self) -> list[str]:
@@ -170,28 +170,52 @@ def test_it_is_heard_while_the_database_is_locked(
         assert program.end(signal.SIGTERM).code == 0
 
 
-@contextmanager
-def full_folder(folder: Path) -> Iterator[Path]:
-    """A file system of its own without a byte left."""
-    if os.geteuid() != 0:
-        pytest.skip("needs the right to mount a file system")
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
+def test_killed_in_fibrillation_it_is_heard_after_the_restart_though_the_database_is_locked(
+    tmp_path: Path, recorded: NDArray[np.float32]
+) -> None:
+    ward = Ward(tmp_path, part(recorded, ONSET_S + 5, ONSET_S + 60))
+    with ward.program() as program:
+        program.until_logged("ready")
+        time.sleep(2)
+        assert program.end(signal.SIGKILL).code == -signal.SIGKILL
+    assert ward.told == []
+    locked = sqlite3.connect(tmp_path / "leadone.db", isolation_level=None)
+    locked.execute("BEGIN EXCLUSIVE")
     try:
-        with pytest.raises(OSError, match="No space left"), (folder / "full").open("wb") as file:
-            file.write(bytes(1_000_000))
-        yield folder
+        begun_s = time.monotonic()
+        with ward.program() as program:
+            ward.until_told(program, 30)
+            assert time.monotonic() - begun_s <= 10
+            locked.execute("ROLLBACK")
+            program.until(ward.is_settled)
+            assert program.end(signal.SIGTERM).code == 0
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        locked.close()
+    assert check(ward.url) == []
+
+
+# Its first argument stays where it is, and nothing else of /tmp, which is a file system of its own
+# without a byte left. Nobody outside sees that.
+FULL_TMP = """
+set -e
+mount --bind "$1" /mnt
+mount -t tmpfs -o size=16k none /tmp
+mkdir -p "$1"
+mount --bind /mnt "$1"
+if dd if=/dev/zero of=/tmp/full bs=1k count=64 2>/dev/null; then exit 1; fi
+shift
+exec "$@"
+"""
 
 
 def test_it_is_heard_with_no_room_for_temporary_files(
     tmp_path: Path, recorded: NDArray[np.float32]
 ) -> None:
+    within = ["unshare", "--mount", "sh", "-c", FULL_TMP, "sh", str(tmp_path)]
+    if subprocess.run([*within, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
     ward = Ward(tmp_path, part(recorded, ONSET_S + 5, ONSET_S + 60))
-    with full_folder(tmp_path / "tmp") as full, ward.program(TMPDIR=str(full)) as program:
+    with ward.program(within=within, env={"TMPDIR": "/tmp"}) as program:
         program.until_logged("ready")
         assert ward.until_told(program, 20) <= 10
         assert program.end(signal.SIGTERM).code == 0

@@ -81,9 +81,14 @@ def upgrade(url: str) -> None:
         DatabaseError: a newer version of the program made it, or it does not answer.
     """
     parsed = parse_url(url)
-    with told(parsed), open_engine(parsed, create=True).connect() as connection:
-        if revision(connection) == REVISION:
-            return
+    # Only read: whoever has locked it for writing must not keep hearts from being watched.
+    looking = open_engine(parsed, create=True, read_only=True)
+    try:
+        with told(parsed), looking.connect() as connection:
+            if revision(connection) == REVISION:
+                return
+    finally:
+        looking.dispose()
     with migrating(url) as config:
         from alembic import command  # noqa: PLC0415 - only upgrades pay for it
         from alembic.script import ScriptDirectory  # noqa: PLC0415 - only upgrades pay for it

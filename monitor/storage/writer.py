@@ -110,8 +110,13 @@ class Writer:
         Raises:
             DatabaseError: the database cannot be opened, or its schema is not the program's.
         """
-        with told(self._url), self._engine.connect() as connection:
-            require_revision(connection)
+        # Only read: one that is locked now is waited for by the thread.
+        looking = open_engine(self._url, read_only=True)
+        try:
+            with told(self._url), looking.connect() as connection:
+                require_revision(connection)
+        finally:
+            looking.dispose()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
