@@ -21,7 +21,7 @@ from monitor.filters import LOWEST_RATE
 from monitor.handover import tell
 from monitor.metrics import RHYTHMS_FAILED
 from monitor.rr import is_possible
-from monitor.runs import BRIDGED_NS, Blind, Run, Watch, mended, stretches
+from monitor.runs import BRIDGED_NS, Blind, Run, Watch, mended, possible, stretches
 
 _log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ class StreamRhythms:
     A gap of up to a second is bridged with the mirrored signal before it, if at least as much came
     since the gap before. After a longer one, lost contact, another rate or a clock step a new run
     begins. Samples that come again are left out. Signal that comes late, between chunks of now, is
-    a run of its own. Samples that are not finite are lost ones.
+    a run of its own. Samples that are not finite, or of over a volt, are lost ones.
 
     Args:
         stream: whose samples come.
@@ -82,7 +82,7 @@ class StreamRhythms:
             self.restart()
             return self.unknown(chunk)
         seen: list[RhythmSeen] = []
-        samples = mended(chunk.microvolts, chunk.rate)
+        samples = mended(possible(chunk.microvolts), chunk.rate)
         for first, last, finite in stretches(np.isfinite(samples)):
             start_ns = chunk.start_ns + round(first / chunk.rate * 1e9)
             if finite:

@@ -18,6 +18,10 @@ BRIDGED_NS = 1_000_000_000
 _RATE_ERROR = 0.03
 _MOST_JITTER_S = 0.05
 
+# No heart gives a hundredth of it, and electrodes less than half: what is larger, a device made up.
+# Over MQTT it is refused.
+_MOST_UV = 1e6
+
 # Between chunks less than this passes for jitter; within one it is known to be lost.
 _MENDED_S = 0.1
 
@@ -161,6 +165,12 @@ def _bridge(before: NDArray[np.float32], to: float) -> NDArray[np.float32]:
     """
     tilt = np.linspace(0.0, to - float(before[0]), len(before) + 2)[1:-1]
     return (before[::-1] + tilt).astype(np.float32)
+
+
+def possible(microvolts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take samples, [n] in µV, of over a volt for lost: they become NaN."""
+    within = np.abs(microvolts) <= _MOST_UV
+    return microvolts if within.all() else np.where(within, microvolts, np.float32(np.nan))
 
 
 def mended(samples: NDArray[np.float32], rate: float) -> NDArray[np.float32]:

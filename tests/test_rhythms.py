@@ -239,3 +239,15 @@ def test_no_rate_where_no_beat_is_seen(
 def test_what_cannot_be_told_by_the_watch_is_unknown() -> None:
     seen, _ = watched(signal(0, 4, UNKNOWN))
     assert told(seen) == [(3, "unknown", 2), (4, "unknown", 2)]
+
+
+def test_what_no_electrode_gives_is_lost() -> None:
+    """A device that makes up samples of over a volt shows no heart, and a spike hides none."""
+    spike = signal(0, 5)
+    spike.microvolts[250:255] = 1e9
+    whole, _ = watched(spike)
+    assert [rhythm for _, rhythm, _ in told(whole)] == ["organised"] * 3
+    made_up = replace(signal(5, 8), microvolts=np.full(800, 3e38, np.float32))
+    seen, watches = watched(signal(0, 5), made_up)
+    assert told(seen)[3:] == [(at, "unknown", 5) for at in range(7, 14)]
+    assert watches.runs == [500]
