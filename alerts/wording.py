@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from alerts.conditions import Alarm, Priority
 from alerts.gateway import GATEWAY
+from alerts.notice import Notice
 from alerts.plain import HEART, LETHAL_LINES, LOOK, LOOK_NOW, SURE, Plain, one_line, plain_of
 from alerts.records import HAPPENED, Kind
 from alerts.rhythm import is_lethal
+from alerts.signals import LETHAL_ANSWER_S
 
 TITLE_LENGTH = 60
 """No title is longer, in characters: more is cut off on a locked phone."""
@@ -23,52 +25,8 @@ _WHO_LENGTH = 12
 
 _HOUSE = "Lead One"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """What is to be told of an alarm.
-
-    Attributes:
-        kind: why.
-        alarm: as it is now. If it has ended and the kind is not ``ENDED``, it is latched: over, but
-            nobody has acknowledged it.
-        now_ns: UTC time, in nanoseconds since 1970.
-        patient_name: as people call the patient; None for the id.
-        reason: one line, as in the change that raised or ended the alarm.
-        heart_rate: per minute, None where unknown; if no beat is seen, what it was before that.
-        heart_rate_ns: UTC time that it is of; None for now.
-        no_beat: whether the heart is looked at now and no beat is seen.
-        beat_ns: UTC time of the last beat, None where unknown.
-        probability: of the class, 0 to 1, None where there is none.
-        probability_ns: UTC time that it is of; None for now.
-        arrived_ns: UTC time at which the signal arrived in which the alarm was seen first; None if
-            that was at once.
-        emergency_number: whom to call.
-        emergency_note: what whoever comes to help must know.
-        signal_lost: whether nothing can be seen of the heart now.
-        count: which time it is in this bout, 1 the first.
-        first_ns: UTC start of the bout, None if this is the first time.
-        unanswered_ns: UTC time since when nobody has answered, for an escalation.
-    """
-
-    kind: Kind
-    alarm: Alarm
-    now_ns: int
-    patient_name: str | None = None
-    reason: str = ""
-    heart_rate: float | None = None
-    heart_rate_ns: int | None = None
-    no_beat: bool = False
-    beat_ns: int | None = None
-    probability: float | None = None
-    probability_ns: int | None = None
-    arrived_ns: int | None = None
-    emergency_number: str = "112"
-    emergency_note: str | None = None
-    signal_lost: bool = False
-    count: int = 1
-    first_ns: int | None = None
-    unanswered_ns: int | None = None
+# A clock of a device may be ahead by a little; what lies further ahead is of a clock that was set.
+_AHEAD_NS = 60 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +63,12 @@ class Text(NamedTuple):
 
 _LATCHED = "It is over. But please look, and acknowledge the alarm."
 _ANSWER = "Then acknowledge the alarm, so that nobody else is called."
+# Whoever is alone with a cardiac arrest needs the others to be called.
+_LETHAL_ANSWER = (
+    "Once help is on the way, or nothing is wrong, acknowledge the alarm. While the rhythm lasts, "
+    f"it comes on again after {LETHAL_ANSWER_S / 60:g} minutes."
+)
+_UNSEEN_NOW = "Nothing can be seen of the heart now: nobody knows whether it goes on."
 
 
 def text_of(
@@ -133,10 +97,15 @@ def text_of(
         lines = [*_over_lines(notice, who, what, zone), _to_do(notice, plain)]
     elif over:
         lines = _over_lines(notice, who, what, zone)
+    elif is_lethal(alarm.condition):
+        # What to do comes first: of the rest nothing has to be read before.
+        lines = [*_head_lines(notice, who, what), _to_do(notice, plain), *_note_lines(notice)]
+        lines += _state_lines(notice, zone)
     else:
-        lines = [*_on_lines(notice, who, what, zone), _to_do(notice, plain)]
-    if is_lethal(alarm.condition) and (note := one_line(notice.emergency_note or "")):
-        lines.append(f"Emergency note: {note}")
+        lines = [*_head_lines(notice, who, what), *_state_lines(notice, zone)]
+        lines.append(_to_do(notice, plain))
+    if over and is_lethal(alarm.condition):
+        lines += _note_lines(notice)
     if reason := one_line(notice.reason):
         lines.append(f"Why: {reason}")
     return Text(title, "\n".join(lines))
@@ -228,8 +197,9 @@ def _prefix(notice: Notice, *, over: bool) -> str:
     }[notice.kind]
 
 
-def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[str]:
-    alarm, kind = notice.alarm, notice.alarm.condition.partition(":")[0]
+def _head_lines(notice: Notice, who: str, what: str) -> list[str]:
+    """Say who and what, and why it is told once more."""
+    alarm = notice.alarm
     lines = []
     if notice.kind is Kind.ESCALATED:
         since_ns = alarm.raised_ns if notice.unanswered_ns is None else notice.unanswered_ns
@@ -238,18 +208,30 @@ def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[
         lines.append("It has become worse.")
     if notice.kind is Kind.GOES_ON:
         lines.append("Somebody has answered, and it still goes on.")
-    lines.append(f"{who}: {what}.")
-    lines.append(
-        f"Since {_clock(alarm.started_ns, notice.now_ns, zone)}, "
-        f"for {_for(alarm.started_ns, notice.now_ns)}."
-    )
+    return [*lines, f"{who}: {what}."]
+
+
+def _note_lines(notice: Notice) -> list[str]:
+    note = one_line(notice.emergency_note or "")
+    return [f"Emergency note: {note}"] if note else []
+
+
+def _state_lines(notice: Notice, zone: tzinfo | None) -> list[str]:
+    """Say since when, and what is seen of the heart."""
+    alarm, kind = notice.alarm, notice.alarm.condition.partition(":")[0]
+    lines = [_since_line(notice, zone)]
     if notice.count > 1:
         lines.append(_count_line(notice, zone))
     if kind not in HEART:
         return lines
     lines += _late_lines(notice, zone)
+    if is_lethal(alarm.condition) and notice.seen_ns is not None:
+        last = _clock(notice.seen_ns, notice.now_ns, zone, seconds=True)
+        lines.append(f"Last seen at {last}, {_for(notice.seen_ns, notice.now_ns)} ago.")
     if notice.signal_lost or notice.kind is Kind.SIGNAL_LOST:
-        lines.append("The strap is silent now: nobody can see whether it goes on. The alarm stays.")
+        lines.append(f"{_UNSEEN_NOW} The alarm stays.")
+    elif notice.gainsaid:
+        lines += [_gainsaid_line(device, rate) for device, rate in notice.gainsaid]
     else:
         lines += _rate_lines(notice, zone)
     if kind in SURE:
@@ -258,6 +240,22 @@ def _on_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[
         ago = _ago(notice.probability_ns, notice.now_ns)
         lines.append(f"How sure: {_percent(notice.probability)}.{ago}")
     return lines
+
+
+def _since_line(notice: Notice, zone: tzinfo | None) -> str:
+    """Say since when; by a clock that was set back that has not come yet."""
+    started_ns, now_ns = notice.alarm.started_ns, notice.now_ns
+    if started_ns - now_ns > _AHEAD_NS:
+        return "Since before the clock was set back."
+    since = f"Since {_clock(started_ns, now_ns, zone)}"
+    # Of late signal nobody knows whether it lasted until now.
+    lasts = "" if notice.arrived_ns is not None else f", for {_for(started_ns, now_ns)}"
+    return f"{since}{lasts}."
+
+
+def _gainsaid_line(device: str, rate: float | None) -> str:
+    beats = "beats" if rate is None else f"beats at {rate:.0f} per minute"
+    return f"But {one_line(device)} sees a heart that {beats}: look before you believe either."
 
 
 def _rate_lines(notice: Notice, zone: tzinfo | None) -> list[str]:
@@ -288,8 +286,11 @@ def _ago(at_ns: int | None, now_ns: int) -> str:
 def _over_lines(notice: Notice, who: str, what: str, zone: tzinfo | None) -> list[str]:
     alarm = notice.alarm
     start = _clock(alarm.started_ns, notice.now_ns, zone)
-    lasted = _for(alarm.started_ns, alarm.ended_ns or alarm.raised_ns)
-    lines = [f"{who}: it is over: {what}.", f"From {start} to {_ended(notice, zone)}, {lasted}."]
+    ended_ns = alarm.ended_ns or alarm.raised_ns
+    lasted = f"From {start} to {_ended(notice, zone)}, {_for(alarm.started_ns, ended_ns)}."
+    if ended_ns - notice.now_ns > _AHEAD_NS:
+        lasted = "That was before the clock was set back."
+    lines = [f"{who}: it is over: {what}.", lasted]
     if notice.count > 1:
         lines.append(_count_line(notice, zone))
     lines += _late_lines(notice, zone)
@@ -313,7 +314,8 @@ def _count_line(notice: Notice, zone: tzinfo | None) -> str:
 def _to_do(notice: Notice, plain: Plain) -> str:
     if plain.do == LETHAL_LINES:
         # Each on a line of its own, after the one that says so.
-        return f"What to do:\n{LETHAL_LINES.format(number=notice.emergency_number)}\n{_ANSWER}"
+        do = LETHAL_LINES.format(number=notice.emergency_number)
+        return f"What to do:\n{do}\n{_LETHAL_ANSWER}"
     urgent = notice.alarm.priority is Priority.HIGH and plain.do == LOOK
     do = LOOK_NOW if urgent else plain.do
     return f"What to do: {do} {_ANSWER}" if plain.do == LOOK else f"What to do: {do}"

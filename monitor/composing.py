@@ -11,10 +11,11 @@ from alerts.channels.channel import JsonValue, Message
 from alerts.channels.threads import Threads
 from alerts.conditions import Alarm, Change, State
 from alerts.lethal import is_of_rhythm
+from alerts.notice import Notice
 from alerts.records import Kind, Notification, Signal
-from alerts.rhythm import RhythmSeen
+from alerts.rhythm import LETHAL, Rhythm, RhythmSeen, is_lethal
 from alerts.technical import is_update
-from alerts.wording import Notice, Text, text_of
+from alerts.wording import Text, text_of
 from ingest.chunk import Chunk, Stream
 from monitor.pulse import NOW_S, Pulse, Pulses
 from monitor.results import WindowResult
@@ -42,6 +43,7 @@ class _Known:
 
     Attributes:
         reason: of its last change.
+        seen_ns: UTC time of that change, of a lethal rhythm when it was last seen.
         stream: whose window decided it; None for technical ones.
         window_ns: UTC start of that window.
         arrived_ns: UTC time at which the signal came that raised it, if that was late.
@@ -49,6 +51,7 @@ class _Known:
     """
 
     reason: str = ""
+    seen_ns: int | None = None
     stream: Stream | None = None
     window_ns: int = 0
     arrived_ns: int | None = None
@@ -99,7 +102,8 @@ class Composer:
         self._good: dict[str, WindowResult] = {}
         self._pulses = Pulses()
         self._recent = Recent()
-        self._seen: dict[str, RhythmSeen] = {}
+        # Of each patient, by device, the one of the newest verdict last.
+        self._seen: dict[str, dict[str, RhythmSeen]] = {}
         # Not the loop's own threads: there reads of a database may hang.
         self._drawing = Threads("strips", limit=2)
 
@@ -122,9 +126,11 @@ class Composer:
             self._good[result.stream.patient] = result
 
     def rhythm(self, seen: RhythmSeen) -> None:
-        """Keep the last verdict about each patient: it has the rate, the beats and whose strip."""
+        """Keep the last verdicts about each patient: what is seen of the heart, by whom."""
         self._pulses.rhythm(seen)
-        self._seen[seen.patient] = seen
+        seen_by = self._seen.setdefault(seen.patient, {})
+        seen_by.pop(seen.device, None)
+        seen_by[seen.device] = seen
 
     def samples(self, chunk: Chunk) -> None:
         """Keep the last seconds of each stream, for strips that must not wait."""
@@ -133,15 +139,15 @@ class Composer:
     def change(self, change: Change) -> None:
         """Keep why an alarm began or ended, and what it was seen in."""
         known = self._known.setdefault(change.alarm.id, _Known())
-        known.reason = change.reason
+        known.reason, known.seen_ns = change.reason, change.at_ns
         if change.state is State.ENDED or is_update(change):
             return
         now_ns = self._now_ns()
         known.arrived_ns = now_ns if now_ns - change.at_ns > _LATE_NS else None
         if is_of_rhythm(change.alarm):
-            seen = self._seen.get(change.alarm.patient)
-            if seen is not None:
-                stream = Stream(seen.patient, seen.device)
+            seen_by = self._seen.get(change.alarm.patient)
+            if seen_by:
+                stream = Stream(change.alarm.patient, next(reversed(seen_by)))
                 known.strip = self._recent.strip(stream, change.at_ns)
             return
         last = self._good.get(change.alarm.patient)
@@ -165,8 +171,13 @@ class Composer:
             last = None
         pulse = self._pulse(alarm, now_ns)
         no_beat = pulse.beating is False
-        if not no_beat and now_ns - pulse.rate_ns > _RECENT_NS:
+        # With nothing seen now, a rate of before a lethal rhythm would pass for that of the rhythm.
+        gone = is_lethal(alarm.condition) and pulse.beating is None
+        if not no_beat and (
+            now_ns - pulse.rate_ns > _RECENT_NS or (gone and pulse.rate_ns < alarm.started_ns)
+        ):
             pulse = replace(pulse, rate=None)
+        seen_ns = alarm.raised_ns if known.seen_ns is None else known.seen_ns
         text = self._text(
             Notice(
                 kind=notification.kind,
@@ -178,6 +189,8 @@ class Composer:
                 heart_rate_ns=_unless_now(pulse.rate_ns, now_ns),
                 no_beat=no_beat,
                 beat_ns=pulse.beat_ns,
+                seen_ns=_unless_now(seen_ns, now_ns),
+                gainsaid=self._gainsaid(alarm, now_ns),
                 probability=_probability(alarm, last),
                 probability_ns=None if last is None else _unless_now(last.end_ns, now_ns),
                 arrived_ns=known.arrived_ns,
@@ -210,6 +223,21 @@ class Composer:
             # It begins with the last beat, of which no window has told yet.
             return replace(pulse, beating=False, beat_ns=max(beat_ns, alarm.started_ns))
         return pulse
+
+    def _gainsaid(self, alarm: Alarm, now_ns: int) -> tuple[tuple[str, float | None], ...]:
+        """The devices that see a heart beat, and its rate, while another sees a lethal rhythm."""
+        of_now = {
+            device: seen
+            for device, seen in self._seen.get(alarm.patient, {}).items()
+            if _unless_now(seen.at_ns, now_ns) is None
+        }
+        if not any(seen.rhythm in LETHAL for seen in of_now.values()):
+            return ()
+        return tuple(
+            (device, seen.rate)
+            for device, seen in sorted(of_now.items())
+            if seen.rhythm is Rhythm.ORGANISED
+        )
 
     def _text(self, notice: Notice) -> Text:
         try:

@@ -4,7 +4,8 @@ What people read of a heart must not be older than it looks: a rate of before th
 is not its rate.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from alerts.rhythm import Rhythm, RhythmSeen
 from monitor.results import WindowResult
@@ -19,6 +20,10 @@ _NO_BEAT_S = 4.0
 
 # A rate that is older by this than the last beat says nothing of what was before.
 _BEFORE_S = 60.0
+
+# What is told as a beat just before a heart stops may be of the last that it does, and then the
+# rate of these seconds is none: what it was before is a rate of before them.
+_LAST_S = 8.0
 
 _WITHOUT_BEATS = (Rhythm.VF, Rhythm.ASYSTOLE)
 
@@ -47,8 +52,12 @@ class _Device:
     verdict: RhythmSeen | None = None
     window_ns: int | None = None
     window_beat_ns: int | None = None
+    fast_ns: int | None = None
+    """When a tachycardia was last seen, each beat of which cannot be told."""
     rate: float | None = None
     rate_ns: int = 0
+    earlier: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=30))
+    """Rates and when they were, the newest last."""
 
     @property
     def sees_none(self) -> bool:
@@ -59,11 +68,22 @@ class _Device:
         # What lies in the future is of a clock that has been set back since.
         if at_ns >= self.rate_ns or self.rate_ns > now_ns:
             self.rate, self.rate_ns = rate, at_ns
+            self.earlier.append((at_ns, rate))
+
+    def rates_before(self, beat_ns: int | None) -> list[tuple[int, float]]:
+        """Rates some seconds before the last beat, and when; the last known if there are none."""
+        before = [
+            (at_ns, rate)
+            for at_ns, rate in self.earlier
+            if beat_ns is not None and _LAST_S <= (beat_ns - at_ns) / S <= _BEFORE_S
+        ]
+        return before or list(self.earlier)[-1:]
 
     def beat_ns(self, now_ns: int) -> int | None:
         """The last beat, by verdicts and, where these do not gainsay it, windows."""
         beats = [] if self.sees_none else [self.window_beat_ns]
         beats += [] if self.verdict is None else [self.verdict.last_beat_ns]
+        beats.append(self.fast_ns)
         return max((ns for ns in beats if ns is not None and ns <= now_ns + S), default=None)
 
     def beating(self, now_ns: int) -> bool | None:
@@ -75,6 +95,8 @@ class _Device:
         if self.verdict is not None and self.verdict.at_ns in shown:
             if self.sees_none:
                 return False
+            if self.verdict.contact is False:
+                return None
             if self.verdict.rhythm is Rhythm.VT:
                 return True
         beat_ns = self.beat_ns(now_ns)
@@ -109,6 +131,8 @@ class Pulses:
         device.verdict = seen
         if seen.rate is not None and seen.rhythm in (Rhythm.ORGANISED, Rhythm.VT):
             device.keep_rate(seen.rate, seen.at_ns, seen.at_ns)
+        if seen.rhythm is Rhythm.VT:
+            device.fast_ns = seen.at_ns
 
     def at(self, patient: str, now_ns: int) -> Pulse:
         """What can be said now; of several devices by the one that sees most."""
@@ -120,6 +144,8 @@ class Pulses:
         beats = [ns for device in telling if (ns := device.beat_ns(now_ns)) is not None]
         beat_ns = max(beats, default=None)
         rates = [(d.rate_ns, d.rate) for d in telling if d.rate is not None]
+        if beating is False:
+            rates = [one for d in telling for one in d.rates_before(beat_ns)]
         rate_ns, rate = max(rates, default=(0, None))
         if beating is False and (beat_ns is None or beat_ns - rate_ns > _BEFORE_S * S):
             rate = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -256,3 +257,37 @@ async def test_two_chunks_of_another_stream_or_time_are_in_no_strip(
         gateway.see(Rhythm.VF)
         await until(lambda: len(gateway.phone.messages) == 1, 10)
     assert gateway.phone.messages[0].picture is None
+
+
+async def test_whoever_is_reminded_hears_when_the_rhythm_was_last_seen(
+    make: Callable[[], Gateway],
+) -> None:
+    """The strap was torn off half a minute ago, and no rate is told of a heart that nobody sees."""
+    gateway = make()
+    async with gateway.running():
+        gateway.see(Rhythm.ORGANISED, beat_ago_s=0.5)
+        gateway.ahead_s += 8
+        gateway.see(Rhythm.VF, beat_ago_s=8.5)
+        await until(lambda: gateway.phone.kinds == ["raised"], 10)
+        gateway.ahead_s += 31
+        await until(lambda: gateway.phone.kinds == ["raised", "reminder"], 10)
+    first, second = (message.body for message in gateway.phone.messages)
+    assert "Last seen" not in first
+    assert re.search(r"^Last seen at \d\d:\d\d:\d\d, 3[1-9] s ago\.$", second, re.MULTILINE)
+    assert "per minute" not in second
+
+
+async def test_a_device_that_sees_a_beating_heart_is_named_too(make: Callable[[], Gateway]) -> None:
+    gateway = make()
+    async with gateway.running():
+        gateway.see(Rhythm.ORGANISED, beat_ago_s=0.5, device="chest")
+        gateway.see(Rhythm.VF)
+        await until(lambda: gateway.phone.kinds == ["raised"], 10)
+        body = gateway.phone.messages[0].body
+        assert "\nBut chest sees a heart that beats at 72 per minute: look " in body
+        assert "Heart rate" not in body
+        # What is no longer of now gainsays nothing.
+        gateway.ahead_s += 31
+        gateway.see(Rhythm.VF)
+        await until(lambda: gateway.phone.kinds == ["raised", "reminder"], 10)
+    assert "But chest" not in gateway.phone.messages[1].body

@@ -1,5 +1,7 @@
 """The last beat and rate of a patient, and how old they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from watching import STREAM, T0, S
@@ -95,7 +97,34 @@ def test_what_windows_take_for_beats_of_a_fibrillating_heart_are_none() -> None:
 def test_a_tachycardia_has_a_rate_though_its_beats_cannot_be_trusted() -> None:
     pulses = Pulses()
     pulses.rhythm(verdict(10, Rhythm.VT, 2.0, 182))
-    assert at(pulses, 11) == (True, 2.0, 182)
+    assert at(pulses, 11) == (True, 10.0, 182)
+
+
+def test_a_tachycardia_is_what_was_before_the_heart_stood_still() -> None:
+    """Its beats are not those that can be trusted, but beats they are."""
+    pulses = Pulses()
+    pulses.rhythm(verdict(10, Rhythm.ORGANISED, 9.9, 72))
+    for second in range(11, 31):
+        pulses.rhythm(verdict(second, Rhythm.VT, 9.9, 182))
+    pulses.rhythm(verdict(40, Rhythm.ASYSTOLE, 9.9))
+    assert at(pulses, 40) == (False, 30, 182)
+
+
+def test_the_rate_before_is_not_that_of_the_last_seconds() -> None:
+    """In which the first waves of a fibrillation were counted for beats."""
+    pulses = Pulses()
+    for second in range(1, 31):
+        pulses.rhythm(verdict(second, Rhythm.ORGANISED, second, 72 if second <= 24 else 110))
+    assert at(pulses, 30) == (True, 30, 110)
+    pulses.rhythm(verdict(36, Rhythm.VF, 30))
+    assert at(pulses, 36) == (False, 30, 72)
+
+
+def test_of_electrodes_off_the_skin_nobody_can_say_whether_the_heart_beats() -> None:
+    pulses = Pulses()
+    pulses.rhythm(verdict(10, Rhythm.ORGANISED, 9.9, 72))
+    pulses.rhythm(replace(verdict(20, Rhythm.UNKNOWN, 9.9), contact=False))
+    assert at(pulses, 20) == (None, 9.9, 72)
 
 
 @pytest.mark.parametrize("first", [True, False])

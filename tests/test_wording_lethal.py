@@ -6,8 +6,9 @@ import pytest
 from test_wording import BERLIN, LOOK, MIN, NAMES, NOW, PAUSE, RAISED, START, S, words
 
 from alerts.conditions import Alarm, Priority
+from alerts.notice import Notice
 from alerts.records import Kind
-from alerts.wording import TITLE_LENGTH, Notice, text_of
+from alerts.wording import TITLE_LENGTH, text_of
 
 VF = Alarm("v", "grandpa", "vf", Priority.HIGH, START, START + 6 * S)
 DO = [
@@ -15,7 +16,10 @@ DO = [
     "Speak to them loudly.",
     "No answer and no normal breathing: call 112, start chest compressions, fetch a defibrillator.",
     "Awake and talking: look at the electrodes.",
-    "Then acknowledge the alarm, so that nobody else is called.",
+    (
+        "Once help is on the way, or nothing is wrong, acknowledge the alarm. While the rhythm "
+        "lasts, it comes on again after 3 minutes."
+    ),
 ]
 UNSEEN = (
     "See whether they are well. Wet the electrodes, tighten the strap and see that it sits on the "
@@ -39,10 +43,10 @@ def test_fibrillation() -> None:
         "URGENT: Karl: cardiac arrest? ventricular fibrillation",
         [
             "Karl: cardiac arrest? ventricular fibrillation.",
-            "Since 03:05, for 7 s.",
-            "No beat seen since 03:04:59. Before that: 72 per minute.",
             *DO,
             "Emergency note: Storgatan 5, door code 4711. Has an ICD.",
+            "Since 03:05, for 7 s.",
+            "No beat seen since 03:04:59. Before that: 72 per minute.",
             "Why: vf: ventricular fibrillation or flutter for 6 s in the signal of strap",
         ],
     )
@@ -58,12 +62,12 @@ def test_fibrillation() -> None:
 def test_the_others_ask_for_the_same(condition: str, title: str) -> None:
     said, lines = words(replace(TOLD, alarm=replace(VF, condition=condition)))
     assert said == title
-    assert lines[3:8] == DO
+    assert lines[1:6] == DO
 
 
 def test_another_country_has_another_number() -> None:
     _, lines = words(replace(TOLD, emergency_number="999"))
-    assert lines[5].startswith("No answer and no normal breathing: call 999, start")
+    assert lines[3].startswith("No answer and no normal breathing: call 999, start")
 
 
 def test_the_note_is_for_lethal_rhythms_alone() -> None:
@@ -87,6 +91,32 @@ def test_a_heart_that_cannot_be_seen() -> None:
         "No beat seen since 03:04:59. Before that: 72 per minute.",
         f"What to do: {UNSEEN}",
     ]
+
+
+def test_when_a_rhythm_was_last_seen() -> None:
+    now_ns = START + 75 * S
+    _, lines = words(replace(TOLD, kind=Kind.REMINDER, now_ns=now_ns, seen_ns=START + 30 * S))
+    assert "Last seen at 03:05:30, 45 s ago." in lines
+    _, lines = words(replace(TOLD, kind=Kind.REMINDER, now_ns=now_ns))
+    assert not any("Last seen" in line for line in lines)
+
+
+def test_devices_that_disagree_are_both_told_of_and_neither_rate_is_the_hearts() -> None:
+    _, lines = words(replace(TOLD, no_beat=False, gainsaid=(("chest", 73.2), ("patch", None))))
+    assert lines[8:10] == [
+        "But chest sees a heart that beats at 73 per minute: look before you believe either.",
+        "But patch sees a heart that beats: look before you believe either.",
+    ]
+    assert not any(line.startswith("Heart rate") for line in lines)
+
+
+def test_a_clock_that_was_set_back_makes_no_nonsense() -> None:
+    """Now is an hour before it began."""
+    _, lines = words(replace(TOLD, now_ns=START - 60 * MIN))
+    assert "Since before the clock was set back." in lines
+    over = replace(VF, ended_ns=START + MIN)
+    _, lines = words(replace(TOLD, kind=Kind.LATCHED, alarm=over, now_ns=START - 60 * MIN))
+    assert lines[1] == "That was before the clock was set back."
 
 
 # --- over before anybody heard of it
@@ -161,6 +191,8 @@ def test_no_rate_where_no_beat_is_seen() -> None:
 def test_signal_that_came_late_is_told_with_its_time() -> None:
     _, lines = words(replace(TOLD, now_ns=START + 9 * MIN, arrived_ns=START + 7 * MIN + 10 * S))
     assert "Seen in signal of 03:05 that arrived 7 min late." in lines
+    # Whether it lasted for all that time nobody knows.
+    assert "Since 03:05." in lines
     _, lines = words(TOLD)
     assert not any("late" in line for line in lines)
 
