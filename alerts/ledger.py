@@ -235,6 +235,14 @@ class Ledger:
                 waiting.notification = replace(waiting.notification, due_ns=due_ns)
                 self.write(waiting.notification)
 
+    def remind_anew(self, bout: Bout, t: int) -> None:
+        """Count the time to the reminders that are coming from now, as often as now fits."""
+        repeat_s = self._plan_for(bout.alarm.patient).repeat_s(bout.alarm)
+        for waiting in bout.waiting.values():
+            if waiting.notification.kind is Kind.REMINDER and repeat_s is not None:
+                waiting.wanted_ns = t + round(repeat_s * S)
+        self.plan_anew(bout)
+
     def settle(self, t: int) -> None:
         """Take what is due as told, and keep one reminder coming."""
         for bout in self.bouts.values():

@@ -369,6 +369,9 @@ class Signals:
         if bout.signal.presence is Presence.ON and self._ledger.ladder(bout).latching:
             self._ledger.set(bout, presence=Presence.LATCHED, since_ns=t)
             self._ledger.audit(bout, t, "latched", None, change.reason)
+            if is_lethal(bout.alarm.condition):
+                # Those of a rhythm that lasts come much faster.
+                self._ledger.remind_anew(bout, t)
             if not self._ledger.is_paused(bout.alarm):
                 # Who has some other message coming reads in that one that it is over.
                 others = bout.contacts(*BEGINNINGS)
