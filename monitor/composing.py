@@ -174,7 +174,7 @@ class Composer:
         # With nothing seen now, a rate of before a lethal rhythm would pass for that of the rhythm.
         gone = is_lethal(alarm.condition) and pulse.beating is None
         if not no_beat and (
-            now_ns - pulse.rate_ns > _RECENT_NS or (gone and pulse.rate_ns < alarm.started_ns)
+            now_ns - pulse.rate_ns > _RECENT_NS or (gone and pulse.rate_ns < alarm.raised_ns)
         ):
             pulse = replace(pulse, rate=None)
         seen_ns = alarm.raised_ns if known.seen_ns is None else known.seen_ns

@@ -12,7 +12,7 @@ from alerts.conditions import Change, Observation, State
 from alerts.engine import Engine
 from alerts.lethal import RhythmEngine
 from alerts.policy import Policy
-from alerts.rhythm import RhythmSeen
+from alerts.rhythm import Rhythm, RhythmSeen
 from ingest.chunk import Chunk, Stream
 from ingest.recordings import Recording
 from models.rhythm.model import RhythmModel
@@ -114,15 +114,22 @@ def simulate(
     ]
 
 
+def answers(condition: str) -> tuple[str, ...]:
+    """The conditions whose alarm tells of one: fibrillation is seen as tachycardia, and back."""
+    same = (Rhythm.VF.value, Rhythm.VT.value)
+    return same if condition in same else (condition,)
+
+
 def seconds_to_alarm(
     alarms: Sequence[SimulatedAlarm], condition: str, onset_s: float = 0.0
 ) -> float | None:
-    """From the onset to the first alarm of a condition, none if it is on already, or None."""
+    """From the onset to the first alarm that ``answers``, none if it is on already, or None."""
     return next(
         (
             max(0.0, alarm.raised_s - onset_s)
             for alarm in alarms
-            if alarm.condition == condition and (alarm.ended_s is None or alarm.ended_s > onset_s)
+            if alarm.condition in answers(condition)
+            and (alarm.ended_s is None or alarm.ended_s > onset_s)
         ),
         None,
     )

@@ -65,6 +65,31 @@ def test_time_to_alarm_counts_from_the_onset(onset_s: float, expected: float) ->
     assert seconds_to_alarm(alarms[:1], "class:AF", 30) is None
 
 
+@pytest.mark.parametrize("expected", ["vf", "vt"])
+def test_fibrillation_and_tachycardia_answer_each_other(expected: str) -> None:
+    """The one is seen as the other for some seconds, and while one is on that wakes people."""
+    alarms = [
+        SimulatedAlarm("asystole", "high", 5.0, 15.0, ""),
+        SimulatedAlarm("vt", "high", 20.0, 30.0, ""),
+        SimulatedAlarm("vf", "high", 40.0, None, ""),
+    ]
+    assert seconds_to_alarm(alarms, expected, 18) == 2.0
+    assert seconds_to_alarm(alarms, expected, 32) == 8.0
+    assert seconds_to_alarm(alarms, "asystole", 18) is None
+
+
+def test_without_a_configuration_the_usual_rules_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = record(tmp_path / "calm.csv", Episode(EpisodeKind.SINUS_RHYTHM, 20))
+    assert simulate_records(None, [path], None, "vf", None, json_lines=False) == 0
+    assert "vf or vt: 0 of 1 alarmed\n" in capsys.readouterr().out
+    with pytest.raises(
+        MisuseError, match=r"^--patient: there is no configuration: name one by -c$"
+    ):
+        simulate_records(None, [path], "anna", None, None, json_lines=False)
+
+
 def test_alarms_and_rates_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = fibrillating(tmp_path / "af.csv")
     config = write_config(tmp_path, [simulator()])

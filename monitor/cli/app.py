@@ -367,7 +367,16 @@ def alarms_explain(
 @alarms_app.command("simulate")
 def alarms_simulate(
     records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],
-    config: ConfigOption = DEFAULT_CONFIG,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            envvar="LEADONE_CONFIG",
+            help=f"Configuration file; by default {DEFAULT_CONFIG}, or the usual rules if there "
+            "is none.",
+        ),
+    ] = None,
     patient: Annotated[
         str | None, typer.Option(help="Whose rules; by default those of somebody without any.")
     ] = None,
@@ -380,6 +389,8 @@ def alarms_simulate(
     """Replay recordings through the rules: which alarms there would have been, and when."""
     from monitor.cli.simulate import simulate_records
 
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
     raise typer.Exit(simulate_records(config, records, patient, expect, lead, json_lines=json))
 
 

@@ -23,7 +23,7 @@ from monitor.cli.times import span
 from monitor.config import Config, load_config
 from monitor.policies import build_policies
 from monitor.service import open_bundle
-from monitor.simulate import SimulatedAlarm, hear, observe, seconds_to_alarm, simulate
+from monitor.simulate import SimulatedAlarm, answers, hear, observe, seconds_to_alarm, simulate
 
 _DAY_S = 86_400.0
 
@@ -47,7 +47,7 @@ class _Expected:
 
 
 def simulate_records(
-    path: Path,
+    path: Path | None,
     records: Sequence[Path],
     patient: str | None,
     expect: str | None,
@@ -58,7 +58,7 @@ def simulate_records(
     """Print the alarms of every recording and a summary; 1 if one could not be read, else 0.
 
     Args:
-        path: the configuration.
+        path: the configuration; None for the rules that hold without one.
         records: the recordings, each by itself, as a heart of its own.
         patient: whose rules; None for those of a patient without any of its own.
         expect: a condition, or the class of one, that every recording should raise.
@@ -68,13 +68,19 @@ def simulate_records(
     Raises:
         CommandError: there is no such patient, or the model of the watch for lethal rhythms
             cannot be used.
-        MisuseError: ``expect`` is nothing the rules can raise.
+        MisuseError: ``expect`` is nothing the rules can raise, or there is a patient and no
+            configuration.
         ConfigError: of the configuration.
         BundleError: of the bundle.
     """
-    config = load_config(path)
-    if patient is not None:
-        require_patient(config, path, patient)
+    if path is None:
+        if patient is not None:
+            raise MisuseError("--patient: there is no configuration: name one by -c")
+        config = Config.model_validate({"patients": [{"id": "anybody"}]})
+    else:
+        config = load_config(path)
+        if patient is not None:
+            require_patient(config, path, patient)
     bundle = open_bundle(config)
     policy = build_policies(config, bundle)(patient or "")
     expected = None if expect is None else _condition(expect, policy)
@@ -205,7 +211,8 @@ def _print_summary(
         sys.stdout.write(f"  {condition:<10} {count:>4}, {count / days:.1f} per patient-day\n")
     if expected is not None:
         soon = "" if median_s is None else f", median time to alarm {median_s:.0f} s"
-        sys.stdout.write(f"{expected}: {len(times)} of {len(outcomes)} alarmed{soon}\n")
+        by = " or ".join(answers(expected))
+        sys.stdout.write(f"{by}: {len(times)} of {len(outcomes)} alarmed{soon}\n")
         for record in missed:
             sys.stdout.write(f"  missed in {record}\n")
 
