@@ -21,9 +21,20 @@ from monitor.filters import LOWEST_RATE
 from monitor.handover import tell
 from monitor.metrics import RHYTHMS_FAILED
 from monitor.rr import is_possible
-from monitor.runs import BRIDGED_NS, Blind, Run, Watch, mended, possible, stretches
+from monitor.runs import (
+    BRIDGED_NS,
+    Blind,
+    Run,
+    Watch,
+    going_on,
+    mended,
+    possible,
+    stretches,
+)
 
 _log = structlog.get_logger()
+
+_SECOND_NS = 1_000_000_000
 
 # A device that was out of reach sends what is of now, and what it kept, in turn.
 _RUNS = 2
@@ -69,14 +80,16 @@ class StreamRhythms:
         self._model = model
         self._watch = watch
         self._runs: list[Run] = []  # the one that went on last stands first
-        self._blind: Blind | None = None
+        self._blind: Blind | None = None  # while samples are lost, or electrodes off the skin
+        self._young: Blind | None = None  # while runs are too short for a verdict
         self._last_beat_ns: int | None = None
 
     def add(self, chunk: Chunk) -> list[RhythmSeen]:
         """Take the next chunk; the verdicts that it completes, oldest first.
 
-        Where the electrodes are off the skin, samples are lost for more than a second, or the rate
-        is below 50 Hz, there is a verdict for each second too: that it cannot be told.
+        Where the electrodes are off the skin, samples are lost for more than a second, the rate is
+        below 50 Hz, or a run is too short yet, there is a verdict for each second too: that it
+        cannot be told. A link that holds for three seconds at a time shows no heart.
         """
         if chunk.contact is False or not chunk.rate >= LOWEST_RATE:
             self.restart()
@@ -90,21 +103,35 @@ class StreamRhythms:
                 seen += self._look(samples[first:last], start_ns, chunk)
             else:
                 end_ns = chunk.start_ns + round(last / chunk.rate * 1e9)
-                seen += self._unseen(start_ns, end_ns, chunk.contact, BRIDGED_NS)
+                self._blind = going_on(self._blind, start_ns, BRIDGED_NS)
+                seen += self._unseen(self._blind, end_ns, chunk.contact)
         return seen
 
     def restart(self) -> None:
         """Begin anew with the next chunk."""
         self._runs.clear()
+        self._young = None
 
     def unknown(self, chunk: Chunk) -> list[RhythmSeen]:
         """What to say of a chunk in which nothing can be told: so, for each second."""
-        return self._unseen(chunk.start_ns, chunk.end_ns, chunk.contact, 0)
+        self._blind = going_on(self._blind, chunk.start_ns, 0)
+        return self._unseen(self._blind, chunk.end_ns, chunk.contact)
 
     def _look(self, samples: NDArray[np.float32], start_ns: int, chunk: Chunk) -> list[RhythmSeen]:
         run, samples, start_ns = self._place(samples, start_ns, chunk.rate)
-        verdicts = run.add(samples, start_ns) if len(samples) else []
-        return [self._seen(run, verdict, chunk.contact) for verdict in verdicts]
+        if not len(samples):
+            return []
+        young = not run.has_verdicts
+        verdicts = run.add(samples, start_ns)
+        seen = [self._seen(run, verdict, chunk.contact) for verdict in verdicts]
+        if not young:
+            return seen
+        # Up to the second that the first verdict is of.
+        end_ns = start_ns + round(len(samples) / chunk.rate * 1e9)
+        end_ns = seen[0].at_ns - _SECOND_NS if seen else end_ns
+        blind = going_on(self._young, start_ns, 0)
+        self._young = None if seen else blind
+        return self._unseen(blind, end_ns, chunk.contact) + seen
 
     def _place(
         self, samples: NDArray[np.float32], start_ns: int, rate: float
@@ -124,8 +151,9 @@ class StreamRhythms:
 
     def _seen(self, run: "Run", verdict: Verdict, contact: bool | None) -> RhythmSeen:
         at_ns = run.time(verdict.end)
+        beat_ns = None
         if verdict.last_beat is not None:
-            self._last_beat_ns = run.beat_ns(verdict.last_beat)
+            beat_ns = self._last_beat_ns = run.beat_ns(verdict.last_beat)
         return RhythmSeen(
             patient=self._stream.patient,
             device=self._stream.device,
@@ -133,17 +161,12 @@ class StreamRhythms:
             rhythm=Rhythm(verdict.rhythm.value),
             since_ns=min(run.since_ns(verdict.since), at_ns),
             rate=verdict.rate,
-            last_beat_ns=self._beat_before(at_ns),
+            last_beat_ns=self._beat_before(at_ns) if beat_ns is None else beat_ns,
             contact=contact,
         )
 
-    def _unseen(
-        self, start_ns: int, end_ns: int, contact: bool | None, silent_ns: int
-    ) -> list[RhythmSeen]:
-        """That it cannot be told, for each second after the first ``silent_ns``."""
-        blind = self._blind
-        if blind is None or not blind.ends_at(start_ns):
-            blind = self._blind = Blind(start_ns, silent_ns)
+    def _unseen(self, blind: Blind, end_ns: int, contact: bool | None) -> list[RhythmSeen]:
+        """That it cannot be told, for each second until then that was not told of."""
         return [
             RhythmSeen(
                 patient=self._stream.patient,

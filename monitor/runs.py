@@ -56,6 +56,8 @@ class Run:
 
     def __init__(self, watch: Watch, rate: float, start_ns: int) -> None:
         self.rate = rate
+        self.has_verdicts = False
+        """Whether it was ever long enough for one."""
         self._watch = watch
         self._total = 0
         self._solid = 0  # of them, those since the last bridge
@@ -129,7 +131,9 @@ class Run:
         timed = self._total - round(_TIMED_S * self.rate)
         while len(self._pieces) > 1 and self._pieces[1][0] <= timed:
             self._pieces.popleft()
-        return self._watch.add(samples)
+        verdicts = self._watch.add(samples)
+        self.has_verdicts = self.has_verdicts or bool(verdicts)
+        return verdicts
 
 
 class Blind:
@@ -146,7 +150,7 @@ class Blind:
         self._end_ns = since_ns
 
     def ends_at(self, at_ns: int) -> bool:
-        """Whether what begins then goes on with it."""
+        """Say whether what begins then goes on with it."""
         return abs(at_ns - self._end_ns) <= BRIDGED_NS
 
     def last_until(self, end_ns: int) -> Iterator[int]:
@@ -155,6 +159,13 @@ class Blind:
         while self._told_ns + _SECOND_NS <= end_ns:
             self._told_ns += _SECOND_NS
             yield self._told_ns
+
+
+def going_on(blind: Blind | None, start_ns: int, silent_ns: int) -> Blind:
+    """Return the time that ``start_ns`` goes on with, or one that begins there."""
+    if blind is not None and blind.ends_at(start_ns):
+        return blind
+    return Blind(start_ns, silent_ns)
 
 
 def _bridge(before: NDArray[np.float32], to: float) -> NDArray[np.float32]:

@@ -36,12 +36,17 @@ def told(seen: list[RhythmSeen]) -> list[tuple[float, str, float]]:
     return [((s.at_ns - T0) / S, s.rhythm.value, (s.since_ns - T0) / S) for s in seen]
 
 
+def settled(seen: list[RhythmSeen]) -> list[RhythmSeen]:
+    """Without what is said where there is too little for a verdict."""
+    return [one for one in seen if one.rhythm is not Rhythm.UNKNOWN]
+
+
 def lost(chunk: Chunk) -> Chunk:
     return replace(chunk, microvolts=np.full_like(chunk.microvolts, np.nan))
 
 
 def test_a_verdict_has_its_time_its_onset_and_its_beat() -> None:
-    seen, _ = watched(signal(0, 5), signal(5, 3, VF))
+    seen = settled(watched(signal(0, 5), signal(5, 3, VF))[0])
     assert told(seen) == [
         (3, "organised", 2),
         (4, "organised", 2),
@@ -70,12 +75,12 @@ def test_how_a_signal_is_cut_into_chunks_changes_nothing(counts: list[int]) -> N
 
 def test_an_onset_of_long_ago_keeps_its_time() -> None:
     seen, _ = watched(*(signal(n, 1) for n in range(400)))
-    assert {s.since_ns for s in seen} == {T0 + 2 * S}
+    assert {s.since_ns for s in settled(seen)} == {T0 + 2 * S}
 
 
 def test_one_lost_frame_is_bridged() -> None:
     seen, watches = watched(signal(0, 4, VF), signal(4.5, 3.5, VF))
-    assert [at for at, _, _ in told(seen)] == [3, 4, 5, 6, 7, 8]
+    assert [at for at, _, _ in told(seen)] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert watches.runs == [800]
 
 
@@ -100,7 +105,7 @@ def test_samples_that_are_not_finite_are_lost_ones() -> None:
     broken[250:300] = np.nan
     broken[310] = np.inf
     seen, watches = watched(replace(chunk, microvolts=broken))
-    assert [at for at, _, _ in told(seen)] == [3, 4, 5, 6]
+    assert [at for at, _, _ in told(seen)] == [1, 2, 3, 4, 5, 6]
     np.testing.assert_array_equal(watches.made[0].samples[300:310], chunk.microvolts[300:310])
     assert watches.runs == [600]
 
@@ -108,8 +113,12 @@ def test_samples_that_are_not_finite_are_lost_ones() -> None:
 def test_after_a_longer_gap_a_run_begins_anew() -> None:
     seen, watches = watched(signal(0, 4), signal(5.1, 4, VF))
     assert told(seen) == [
+        (1, "unknown", 0),
+        (2, "unknown", 0),
         (3, "organised", 2),
         (4, "organised", 2),
+        (6.1, "unknown", 5.1),
+        (7.1, "unknown", 5.1),
         (8.1, "vf", 7.1),
         (9.1, "vf", 7.1),
     ]
@@ -130,13 +139,14 @@ def test_repeats_and_overlaps_are_left_out() -> None:
     seen, watches = watched(*chunks)
     np.testing.assert_array_equal(watches.made[0].samples, signal(0, 4).microvolts)
     assert watches.runs == [400]
-    assert [at for at, _, _ in told(seen)] == [3, 4]
+    assert [at for at, _, _ in told(seen)] == [1, 2, 3, 4]
 
 
 def test_a_clock_that_is_set_back_begins_a_run() -> None:
     before = replace(signal(100, 4), start_ns=T0 + 100 * S)
     after = replace(signal(104, 4, VF), start_ns=T0 + 10 * S)
     seen, watches = watched(before, after)
+    seen = settled(seen)
     assert watches.runs == [400, 400]
     assert told(seen)[2:] == [(13, "vf", 12), (14, "vf", 12)]
     # The beat before is of a time to come.
@@ -174,9 +184,15 @@ def test_signal_of_before_that_comes_between_signal_of_now_does_not_break_it() -
 def test_electrodes_off_the_skin_tell_nothing_and_end_the_run() -> None:
     off = [replace(signal(4 + 0.5 * n, 0.5, VF), contact=False) for n in range(5)]
     seen, watches = watched(signal(0, 4), *off, signal(6.5, 3.5, VF))
-    assert told(seen)[2:] == [(5, "unknown", 4), (6, "unknown", 4), (9.5, "vf", 8.5)]
-    assert [s.contact for s in seen] == [None, None, False, False, None]
-    assert [s.last_beat_ns for s in seen[2:]] == [T0 + round(3.99 * S)] * 3
+    assert told(seen)[4:] == [
+        (5, "unknown", 4),
+        (6, "unknown", 4),
+        (7.5, "unknown", 6.5),
+        (8.5, "unknown", 6.5),
+        (9.5, "vf", 8.5),
+    ]
+    assert [s.contact for s in seen[3:]] == [None, False, False, None, None, None]
+    assert [s.last_beat_ns for s in seen[4:]] == [T0 + round(3.99 * S)] * 5
     assert watches.runs == [400, 350]
 
 
@@ -184,13 +200,17 @@ def test_what_is_lost_for_more_than_a_second_cannot_be_told() -> None:
     gone = [lost(signal(4 + n, 1)) for n in range(5)]
     seen, watches = watched(signal(0, 4), *gone, signal(9, 3))
     # The first second might have been bridged.
-    assert told(seen)[2:] == [(n, "unknown", 4) for n in (6, 7, 8, 9)] + [(12, "organised", 11)]
+    assert told(seen)[4:] == [
+        *((n, "unknown", 4) for n in range(6, 10)),
+        *((n, "unknown", 9) for n in (10, 11)),
+        (12, "organised", 11),
+    ]
     assert watches.runs == [400, 300]
 
 
 def test_one_lost_chunk_is_bridged() -> None:
     seen, watches = watched(signal(0, 4), lost(signal(4, 1)), signal(5, 1))
-    assert [at for at, _, _ in told(seen)] == [3, 4, 5, 6]
+    assert [at for at, _, _ in told(seen)] == [1, 2, 3, 4, 5, 6]
     assert watches.runs == [600]
 
 
@@ -202,7 +222,7 @@ def test_a_rate_that_shows_no_qrs_cannot_be_told() -> None:
 
 def test_an_empty_chunk_is_nothing() -> None:
     seen, watches = watched(signal(0, 3), signal(3, 0), signal(3, 1))
-    assert [at for at, _, _ in told(seen)] == [3, 4]
+    assert [at for at, _, _ in told(seen)] == [1, 2, 3, 4]
     assert watches.runs == [400]
 
 
@@ -238,7 +258,39 @@ def test_no_rate_where_no_beat_is_seen(
 
 def test_what_cannot_be_told_by_the_watch_is_unknown() -> None:
     seen, _ = watched(signal(0, 4, UNKNOWN))
-    assert told(seen) == [(3, "unknown", 2), (4, "unknown", 2)]
+    assert told(seen) == [
+        (1, "unknown", 0),
+        (2, "unknown", 0),
+        (3, "unknown", 2),
+        (4, "unknown", 2),
+    ]
+
+
+def test_a_link_that_never_holds_for_a_verdict_shows_no_heart() -> None:
+    """Two and a half seconds in every four: too little each time, and yet there is signal."""
+    seen, watches = watched(*(signal(4 * n, 2.5) for n in range(5)))
+    assert watches.runs == [250] * 5
+    assert told(seen) == [(4 * n + s, "unknown", 4 * n) for n in range(5) for s in (1, 2)]
+    assert {one.last_beat_ns for one in seen} == {None}
+    # Frames of half a second each second are counted by the time that they take.
+    seen, _ = watched(*(signal(1.6 * n, 0.6) for n in range(10)))
+    assert [at for at, _, _ in told(seen)] == [*range(1, 16)]
+
+
+def test_signal_in_pieces_too_short_to_tell_is_told_of_second_by_second() -> None:
+    """Six of ten samples are lost, never for a second: no run lasts, and no gap is long."""
+    pieces = signal(0, 30)
+    pieces.microvolts[1000:] = np.where(
+        np.arange(2000) % 100 < 60, np.float32(np.nan), pieces.microvolts[1000:]
+    )
+    seconds = np.split(pieces.microvolts, 30)
+    cut = [replace(pieces, start_ns=T0 + n * S, microvolts=part) for n, part in enumerate(seconds)]
+    seen, _ = watched(*cut)
+    assert told(seen)[2:] == [
+        *((at, "organised", 2) for at in range(3, 12)),  # one such gap is bridged
+        *((at + 0.6, "unknown", 11.6) for at in range(12, 30)),
+    ]
+    assert {s.last_beat_ns for s in seen[11:]} == {seen[10].last_beat_ns}
 
 
 def test_what_no_electrode_gives_is_lost() -> None:
@@ -246,8 +298,8 @@ def test_what_no_electrode_gives_is_lost() -> None:
     spike = signal(0, 5)
     spike.microvolts[250:255] = 1e9
     whole, _ = watched(spike)
-    assert [rhythm for _, rhythm, _ in told(whole)] == ["organised"] * 3
+    assert [rhythm for _, rhythm, _ in told(whole)] == ["unknown"] * 2 + ["organised"] * 3
     made_up = replace(signal(5, 8), microvolts=np.full(800, 3e38, np.float32))
     seen, watches = watched(signal(0, 5), made_up)
-    assert told(seen)[3:] == [(at, "unknown", 5) for at in range(7, 14)]
+    assert told(seen)[5:] == [(at, "unknown", 5) for at in range(7, 14)]
     assert watches.runs == [500]
