@@ -107,6 +107,10 @@ class Bundle:
             raise BundleError(f"{path}: not a bundle: {e}") from e
         try:
             self.manifest = Manifest.model_validate(yaml.load(text, yaml.CSafeLoader))
+        except yaml.MarkedYAMLError as e:
+            mark = e.problem_mark or e.context_mark
+            place = f"line {mark.line + 1}: " if mark else ""
+            raise BundleError(f"{manifest}: not YAML: {place}{e.problem}") from e
         except yaml.YAMLError as e:
             raise BundleError(f"{manifest}: not YAML: {' '.join(str(e).split())}") from e
         except ValidationError as e:
