@@ -68,7 +68,7 @@ _LETHAL_ANSWER = (
     "Once help is on the way, or nothing is wrong, acknowledge the alarm. While the rhythm lasts, "
     f"it comes on again after {LETHAL_ANSWER_S / 60:g} minutes."
 )
-_UNSEEN_NOW = "Nothing can be seen of the heart now: nobody knows whether it goes on."
+_UNSEEN_NOW = "No signal can be read now: nobody can see whether it goes on."
 
 
 def text_of(

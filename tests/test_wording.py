@@ -117,7 +117,7 @@ def test_it_has_become_worse() -> None:
 @pytest.mark.parametrize("kind", [Kind.SIGNAL_LOST, Kind.REMINDER])
 def test_the_signal_is_lost_while_an_alarm_runs(kind: Kind) -> None:
     title, lines = words(replace(RAISED, kind=kind, signal_lost=True))
-    lost = "Nothing can be seen of the heart now: nobody knows whether it goes on. The alarm stays."
+    lost = "No signal can be read now: nobody can see whether it goes on. The alarm stays."
     assert lost in lines
     assert not any(line.startswith("Heart rate") for line in lines)
     if kind is Kind.SIGNAL_LOST:
