@@ -3,6 +3,8 @@
 It has no clock and does no input or output: the same verdicts always give the same changes. As in
 ``alerts.engine`` the order of arrival is the order of events, and time stamps only tell which
 verdicts lie near each other: neither a clock that is set nor signal that is late makes it deaf.
+But signal that a device kept and sends late, between that of now, must not end what was seen after
+it: where the time is given, what is older than that tells nothing of how the heart is.
 
 There is one heart, whatever is strapped to it. The first lethal verdict of any device raises an
 alarm, for the verdicts are settled already. Only an organised rhythm ends it: not noise, not
@@ -50,6 +52,9 @@ _TOGETHER_S = 10.0
 # Signal of another device that is late by no more than this still tells that a heart is seen.
 _LATE_S = 900.0
 
+# What lies further ahead of the time is of a clock that was set back since.
+_AHEAD_S = 60.0
+
 _NAMES = {
     Rhythm.VF: "ventricular fibrillation or flutter",
     Rhythm.VT: "ventricular tachycardia",
@@ -92,6 +97,7 @@ class _Patient:
         updated_ns: when each of them was last given, by condition.
         beat_ns: UTC time of the last beat of a device without a waveform.
         beats_from_ns: since when such beats have come one after the other.
+        lethal_ns: UTC time of the newest verdict of a lethal rhythm.
     """
 
     devices: dict[str, _Device] = field(default_factory=dict)
@@ -99,6 +105,7 @@ class _Patient:
     updated_ns: dict[str, int] = field(default_factory=dict)
     beat_ns: int | None = None
     beats_from_ns: int = 0
+    lethal_ns: int | None = None
 
     @property
     def lethal(self) -> list[Alarm]:
@@ -141,17 +148,25 @@ class RhythmEngine:
                     f"{active[alarm.condition].id} and {alarm.id}"
                 )
             active[alarm.condition] = alarm
+            if alarm.condition in LETHAL:
+                patient = self._patient(alarm.patient)
+                patient.lethal_ns = max(alarm.raised_ns, patient.lethal_ns or 0)
 
     def active(self, patient: str) -> tuple[Alarm, ...]:
         """The alarms of a patient that have not ended, oldest first."""
         known = self._patients.get(patient)
         return tuple(known.active.values()) if known else ()
 
-    def step(self, seen: RhythmSeen) -> list[Change]:
+    def step(self, seen: RhythmSeen, now_ns: int | None = None) -> list[Change]:
         """Take in one verdict and say what it changes, most often nothing.
 
         While a lethal rhythm lasts its alarms are given again every ``UPDATE_S`` of signal: those
         changes are updates (``alerts.technical.is_update``).
+
+        Args:
+            seen: the verdict.
+            now_ns: UTC time, in nanoseconds since 1970; None where signal comes in its order, as
+                of a recording.
         """
         patient = self._patient(seen.patient)
         device = patient.devices.get(seen.device)
@@ -160,11 +175,17 @@ class RhythmEngine:
             fresh = True
         else:
             fresh = seen.at_ns != device.last.at_ns
-        if fresh:
-            _follow_beats(device, seen)
-        device.last = seen
+        kept = _is_older(seen, device.last.at_ns - round(_TOGETHER_S * S), now_ns)
+        if not kept:
+            if fresh:
+                _follow_beats(device, seen)
+            device.last = seen
         if seen.rhythm in LETHAL:
+            if patient.lethal_ns is None or not _is_older(seen, patient.lethal_ns, now_ns):
+                patient.lethal_ns = seen.at_ns
             return self._lethal(patient, seen)
+        if kept or _is_older(seen, patient.lethal_ns, now_ns):
+            return []
         changes = []
         if seen.rhythm is Rhythm.ORGANISED:
             changes += self._organised(patient, device)
@@ -255,6 +276,13 @@ class RhythmEngine:
         )
         patient.active[condition] = alarm
         return alarm
+
+
+def _is_older(seen: RhythmSeen, at_ns: int | None, now_ns: int | None) -> bool:
+    """Whether it is of before a time, which is not that of a clock that was set back since."""
+    if at_ns is None or now_ns is None or at_ns - now_ns > _AHEAD_S * S:
+        return False
+    return seen.at_ns <= at_ns
 
 
 def _follow_beats(device: _Device, seen: RhythmSeen) -> None:

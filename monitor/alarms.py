@@ -183,7 +183,7 @@ class Alarms:
         if seen.rhythm in LETHAL:
             # No window of such a heart can be read, and yet it is seen.
             self._read_ns[seen.patient] = self._now().steady_ns
-        self._at_once(self._rhythms.step(seen))
+        self._at_once(self._rhythms.step(seen, self._now().utc_ns))
 
     def samples(self, chunk: Chunk) -> None:
         """Keep the last seconds of a stream for the strips of lethal rhythms, before ``rhythm``."""

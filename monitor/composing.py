@@ -102,8 +102,10 @@ class Composer:
         self._good: dict[str, WindowResult] = {}
         self._pulses = Pulses()
         self._recent = Recent()
-        # Of each patient, by device, the one of the newest verdict last.
+        # Of each patient, by device.
         self._seen: dict[str, dict[str, RhythmSeen]] = {}
+        # Whose verdict came last, by patient.
+        self._heard: dict[str, Stream] = {}
         # Not the loop's own threads: there reads of a database may hang.
         self._drawing = Threads("strips", limit=2)
 
@@ -127,9 +129,16 @@ class Composer:
 
     def rhythm(self, seen: RhythmSeen) -> None:
         """Keep the last verdicts about each patient: what is seen of the heart, by whom."""
-        self._pulses.rhythm(seen)
+        self._heard[seen.patient] = Stream(seen.patient, seen.device)
         seen_by = self._seen.setdefault(seen.patient, {})
-        seen_by.pop(seen.device, None)
+        before = seen_by.get(seen.device)
+        if (
+            before is not None
+            and before.at_ns - seen.at_ns > NOW_S * 1e9
+            and before.at_ns <= self._now_ns() + _LATE_NS
+        ):
+            return  # it was kept by the device, and tells nothing of now
+        self._pulses.rhythm(seen)
         seen_by[seen.device] = seen
 
     def samples(self, chunk: Chunk) -> None:
@@ -145,9 +154,8 @@ class Composer:
         now_ns = self._now_ns()
         known.arrived_ns = now_ns if now_ns - change.at_ns > _LATE_NS else None
         if is_of_rhythm(change.alarm):
-            seen_by = self._seen.get(change.alarm.patient)
-            if seen_by:
-                stream = Stream(change.alarm.patient, next(reversed(seen_by)))
+            stream = self._heard.get(change.alarm.patient)
+            if stream is not None:
                 known.strip = self._recent.strip(stream, change.at_ns)
             return
         last = self._good.get(change.alarm.patient)

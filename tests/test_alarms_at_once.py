@@ -292,3 +292,18 @@ async def test_a_device_that_sees_a_beating_heart_is_named_too(make: Callable[[]
         gateway.see(Rhythm.VF)
         await until(lambda: gateway.phone.kinds == ["raised", "reminder"], 10)
     assert "But chest" not in gateway.phone.messages[1].body
+
+
+async def test_signal_that_a_device_had_kept_tells_nothing_of_now(
+    make: Callable[[], Gateway],
+) -> None:
+    """It comes between that of now, and shows a heart that still beat."""
+    gateway = make()
+    async with gateway.running():
+        gateway.see(Rhythm.ORGANISED, ago_s=8, beat_ago_s=0.5)
+        gateway.see(Rhythm.VF, beat_ago_s=8.5)
+        for ago_s in range(640, 600, -1):
+            gateway.see(Rhythm.ORGANISED, ago_s=ago_s, beat_ago_s=0.5)
+        await until(lambda: gateway.phone.kinds == ["raised"], 10)
+        assert [change.state for change in gateway.conditions] == [State.ACTIVE]
+    assert "No beat seen since " in gateway.phone.messages[0].body

@@ -39,6 +39,7 @@ class Ward:
         *,
         beat_s: float | None = None,
         contact: bool | None = None,
+        now_s: float | None = None,
     ) -> list[Change]:
         """One verdict; an organised rhythm has a beat half a second ago, the others none."""
         if self.onset.get(device, (None, 0))[0] is not rhythm:
@@ -55,7 +56,8 @@ class Ward:
             last_beat_ns=None if beat_s is None else T0 + round(beat_s * S),
             contact=contact,
         )
-        return self.note(at_s, self.engine.step(seen))
+        now_ns = None if now_s is None else T0 + round(now_s * S)
+        return self.note(at_s, self.engine.step(seen, now_ns))
 
     def note(self, at_s: float, changes: list[Change]) -> list[Change]:
         self.changes += changes
@@ -268,6 +270,46 @@ def test_signal_that_arrives_late_is_heard_and_ends_nothing_twice_counted() -> N
     assert ward.active() == ["vf"]
     ward.run(1058, 1058, GOOD)
     assert ward.active() == []
+
+
+@pytest.mark.parametrize("device", ["strap", "patch"])
+def test_signal_that_was_kept_ends_nothing_that_was_seen_after_it(device: str) -> None:
+    """A device is in reach again, and sends a minute of ten minutes ago in each second of now."""
+    ward = Ward()
+    for at_s in range(700, 760):
+        ward.see(at_s, VF, beat_s=699, now_s=at_s)
+        for kept_s in range(60 * (at_s - 700), 60 * (at_s - 699)):
+            if kept_s < 600:
+                ward.see(kept_s, GOOD, device, now_s=at_s)
+    assert ward.told() == [(700, "vf", "active")]
+    for at_s in range(760, 790):
+        ward.see(at_s, GOOD, now_s=at_s)
+    assert ward.told()[1:] == [(789, "vf", "ended")]
+
+
+def test_fibrillation_that_was_kept_is_over_by_what_is_seen_now() -> None:
+    ward = Ward()
+    for at_s in range(700, 731):
+        ward.see(at_s, GOOD, now_s=at_s)
+        if at_s == 700:
+            ward.see(100, VF, now_s=at_s)
+    assert ward.told() == [(100, "vf", "active"), (730, "vf", "ended")]
+
+
+def test_signal_that_was_kept_does_not_hide_that_the_heart_is_unseen_now() -> None:
+    ward = Ward()
+    for at_s in range(700, 730):
+        ward.see(at_s, NOISE, beat_s=699, now_s=at_s)
+        ward.see(at_s - 600, GOOD, now_s=at_s)
+    assert ward.told() == [(719, UNSEEN, "active")]
+
+
+def test_a_clock_that_is_set_back_is_known_by_the_time() -> None:
+    ward = Ward()
+    ward.see(3600, VF, now_s=3600)
+    for at_s in range(1, 31):
+        ward.see(at_s, GOOD, now_s=at_s)
+    assert ward.told() == [(3600, "vf", "active"), (30, "vf", "ended")]
 
 
 @pytest.mark.parametrize("by_s", [-3600, 3600])
