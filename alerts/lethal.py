@@ -74,7 +74,8 @@ class _Device:
 
     Attributes:
         last: its newest verdict.
-        organised_s: how many of its verdicts in this count were of an organised rhythm.
+        organised_s: how many of its verdicts in this count were of an organised rhythm, less those
+            that could not tell.
         organised_ns: UTC time of the newest of these.
         blind_s: how many seconds of its signal came since its last beat.
         beats_s: how many of its last verdicts in a row came with a beat just before.
@@ -189,6 +190,10 @@ class RhythmEngine:
         changes = []
         if seen.rhythm is Rhythm.ORGANISED:
             changes += self._organised(patient, device)
+        elif fresh:
+            # Noise is taken for beats now and then: a heart that has come back is seen most of the
+            # time, and a second in which it is not takes one of those back.
+            device.organised_s = max(0, device.organised_s - 1)
         return changes + self._look_for_heart(patient, device)
 
     def beat(self, patient: str, at_ns: int) -> list[Change]:
