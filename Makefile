@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCKED := $(PIP) install --require-hashes --only-binary :all:
 ITSELF := $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: run test check format accuracy bench bundle lock clean
+.PHONY: run test check format accuracy bench bundle rhythms lock clean
 
 run: $(VENV)/base  ## simulated patients, real pipeline: leadone demo
 	$(BIN)/leadone demo
@@ -33,6 +33,10 @@ accuracy: $(VENV)/dev  ## figures on real recordings, written to docs/accuracy.m
 
 bench: $(VENV)/dev  ## speed, memory, start-up and size, written to docs/performance.md
 	$(BIN)/python -m bench.performance --data $(DATA) --write docs/performance.md
+
+rhythms: $(VENV)/dev  ## lethal rhythms: train what is not there yet (an hour), measure, write docs/rhythms.md
+	$(BIN)/python -m training rhythm --data $(DATA) -r runs/rhythm
+	$(BIN)/python -m bench.rhythms --data $(DATA) --runs runs/rhythm --write docs/rhythms.md
 
 # Whole records once more, for the rhythm that a stretch cuts apart, at a quarter of the learning rate.
 WHOLE := --set crop=0 --set schedule.learning_rate=0.0005 --set schedule.validate_every=100
