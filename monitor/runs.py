@@ -203,6 +203,8 @@ def stretches(finite: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
     """From where to where values, [n], are the same, and what they are."""
     if not len(finite):
         return []
+    if finite.all():  # as nearly always
+        return [(0, len(finite), True)]
     steps = (np.flatnonzero(np.diff(finite)) + 1).tolist()
     first = bool(finite[0])
     bounds = zip([0, *steps], [*steps, len(finite)], strict=True)

@@ -174,7 +174,7 @@ async def serve(
                 length_s=config.window.length,
                 hop_s=config.window.hop,
                 ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
-                on_chunk=[watch.add],
+                on_chunk=[parts.chunk, watch.add],
                 on_result=[*on_result, *parts.on_result],
             )
             _log.info(

@@ -28,7 +28,16 @@ from monitor.cli import analyze
 from monitor.cli.errors import KNOWN
 
 RATE = 125
-KEYS = ["record", "start_s", "quality", "reasons", "heart_rate", "probabilities", "positive"]
+KEYS = [
+    "record",
+    "start_s",
+    "quality",
+    "reasons",
+    "heart_rate",
+    "probabilities",
+    "positive",
+    "rhythm",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

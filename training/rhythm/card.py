@@ -23,7 +23,7 @@ the seconds before it (`models/rhythm/decision.py`): log odds less {t.bias:g}, s
 on a lethal rhythm is told.
 
 **Not a medical device.** No fibrillation in lead I of a chest strap was ever measured. It has seen
-fibrillation of some thirty people, most of them in leads like MLII. A heart whose tachycardia looks
+fibrillation or tachycardia of some thirty people, most of them in leads like MLII. A heart whose tachycardia looks
 like its own sinus rhythm with a bundle branch block cannot be told from one lead by anybody.
 
 ## Data
