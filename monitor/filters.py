@@ -10,6 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spectrum import fast_size, ramp
+
 RATE = 125.0
 """What the bands are sampled at, in Hz, to within the rounding of a transform's length."""
 
@@ -106,8 +108,8 @@ class _Plan:
 @lru_cache(maxsize=32)
 def _plan(n: int, rate: float) -> _Plan:
     pad = min(max(1, round(_PAD_S * rate)), n - 1)
-    size = _fast_size(n + 2 * pad)
-    out_size = _fast_size(round(size * RATE / rate))
+    size = fast_size(n + 2 * pad)
+    out_size = fast_size(round(size * RATE / rate))
     kept = min(size // 2, out_size // 2 - 1) + 1
     frequency = np.arange(kept, dtype=np.float64) * np.float64(rate / size)
     gain = out_size / size
@@ -130,21 +132,4 @@ def _band(
     frequency: NDArray[np.float64], corners: tuple[float, float, float, float]
 ) -> NDArray[np.float64]:
     a, b, c, d = corners
-    return _ramp(frequency, a, b) * (1 - _ramp(frequency, c, d))
-
-
-def _ramp(frequency: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """A half cosine from 0 at ``low`` to 1 at ``high``, [k]."""
-    return 0.5 - 0.5 * np.cos(np.pi * np.clip((frequency - low) / (high - low), 0, 1))
-
-
-def _fast_size(n: int) -> int:
-    """The smallest length ≥ ``n`` with no prime factor above 5, where the transform is quick."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
+    return ramp(frequency, a, b) * (1 - ramp(frequency, c, d))

@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spectrum import fast_size, ramp
+
 RATE: Final = 100.0
 """Samples per second of what the classifier reads, in Hz."""
 
@@ -43,7 +45,7 @@ class _Plan:
         start: where in the output the stretch begins.
         count: how many samples of the output are the stretch.
         gain: of each frequency kept.
-        ramp: from 0 to 1 over the transform.
+        tilt: from 0 to 1 over the transform.
     """
 
     pad: int
@@ -52,38 +54,21 @@ class _Plan:
     start: int
     count: int
     gain: NDArray[np.float64]
-    ramp: NDArray[np.float64]
+    tilt: NDArray[np.float64]
 
 
 @lru_cache(maxsize=64)
 def _plan(n: int, rate: float) -> _Plan:
     count = min(SAMPLES, round(n / rate * RATE))
     # An output of whole hundredths of the transform's length keeps its rate exact.
-    out_size = _fast_size(count + 2 * round(_PAD_S * RATE))
+    out_size = fast_size(count + 2 * round(_PAD_S * RATE))
     size = round(out_size * rate / RATE)
     pad = min((size - n) // 2, n - 1)
     kept = min(size // 2, out_size // 2 - 1) + 1
     frequency = np.arange(kept, dtype=np.float64) * np.float64(rate / size)
-    gain = _ramp(frequency, *_LOW) * (1 - _ramp(frequency, *_HIGH)) * (out_size / size)
-    ramp = np.linspace(0.0, 1.0, size)
-    return _Plan(pad, size, out_size, round(pad / rate * RATE), count, gain, ramp)
-
-
-def _ramp(frequency: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """A half cosine from 0 at ``low`` to 1 at ``high``, [k]."""
-    return 0.5 - 0.5 * np.cos(np.pi * np.clip((frequency - low) / (high - low), 0, 1))
-
-
-def _fast_size(n: int) -> int:
-    """The smallest length ≥ ``n`` with no prime factor above 5, where a transform is quick."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
+    gain = ramp(frequency, *_LOW) * (1 - ramp(frequency, *_HIGH)) * (out_size / size)
+    tilt = np.linspace(0.0, 1.0, size)
+    return _Plan(pad, size, out_size, round(pad / rate * RATE), count, gain, tilt)
 
 
 def filtered(microvolts: NDArray[np.floating], rate: float) -> NDArray[np.float32]:
@@ -111,7 +96,7 @@ def filtered(microvolts: NDArray[np.floating], rate: float) -> NDArray[np.float3
     padded[..., end + mirrored.shape[-1] :] = mirrored[..., -1:]
     # A transform sees a ring: without a step where its ends meet there is nothing to ring.
     first, last = padded[..., :1], padded[..., -1:]
-    padded -= first + (last - first) * plan.ramp
+    padded -= first + (last - first) * plan.tilt
     spectrum = np.fft.rfft(padded)[..., : plan.gain.size] * plan.gain
     out = np.zeros((*x.shape[:-1], SAMPLES), np.float32)
     y = np.fft.irfft(spectrum, plan.out_size)[..., plan.start : plan.start + plan.count]
