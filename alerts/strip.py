@@ -47,6 +47,7 @@ def strip_png(
     rate: float,
     r_peaks_s: Sequence[float] = (),
     title: Sequence[str] = (),
+    lead: str = "lead I",
 ) -> bytes:
     """Draw a strip.
 
@@ -55,6 +56,7 @@ def strip_png(
         rate: samples per second.
         r_peaks_s: the R peaks, in seconds from the first sample; each gets a tick under the trace.
         title: up to two lines over the strip: who, and when it began.
+        lead: through which it was seen, for the line beneath.
 
     Returns:
         A PNG of 1620 by 480 pixels. The gain is halved for a signal that does not fit, and halved
@@ -106,7 +108,7 @@ def strip_png(
 
     for text, y, px in zip(title, (2, 40), (30, 24), strict=False):
         _write(draw, (8, y), text, px, _INK)
-    scale = f"25 mm/s   {gain:g} mm/mV   lead I"
+    scale = f"25 mm/s   {gain:g} mm/mV   {lead}"
     _write(draw, (8, top + row[1] + 10), scale, 24, _INK)
     if not np.isfinite(millivolts).any():
         _write(draw, (left + 8, top + 8), "no signal", 30, _OFF)

@@ -226,18 +226,20 @@ def _segment_table(segments: "Sequence[SegmentCount]") -> str:
 
 def _people(measured: "Measured") -> str:
     text = (
-        "Long enough to be heard; ✗ is missed.\n\n"
+        "Long enough to be heard; ✗ is missed. In brackets for how much of its time it was told of: an\n"
+        "alarm stays on, but where that is little thirty seconds may pass for an organised rhythm, and\n"
+        "people are told that it is over.\n\n"
         "| person | what | episodes | heard after, s |\n| --- | --- | ---: | --- |\n"
     )
-    groups: dict[tuple[str, str], list[float | None]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     least = {Label.VF: VF_S, Label.VT: VT_S, Label.ASYSTOLE: ASYSTOLE_S}
     names = {Label.VF: "VF", Label.VT: "VT", Label.ASYSTOLE: "asystole"}
     for e in measured.episodes:
         if e.episode.duration_s >= least[e.episode.kind]:
-            groups.setdefault((e.person, names[e.episode.kind]), []).append(e.after_s)
+            heard = "✗" if e.after_s is None else f"{e.after_s:.0f} ({100 * e.told:.0f} %)"
+            groups.setdefault((e.person, names[e.episode.kind]), []).append(heard)
     for (person, kind), after in sorted(groups.items()):
-        told = ", ".join("✗" if s is None else f"{s:.0f}" for s in after)
-        text += f"| {person} | {kind} | {len(after)} | {told} |\n"
+        text += f"| {person} | {kind} | {len(after)} | {', '.join(after)} |\n"
     return text
 
 
@@ -267,7 +269,7 @@ def _picture(false: "FalseAlarm", record: RhythmRecord) -> bytes:
         f"{record.id}: {false.alarm.condition}",
         f"ten seconds to {false.alarm.raised_s:.0f} s",
     )
-    return strip_png(samples, record.rate, (), title)
+    return strip_png(samples, record.rate, (), title, "lead as recorded")
 
 
 def _unseen(measured: "Measured") -> str:

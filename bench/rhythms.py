@@ -52,12 +52,14 @@ class HeardEpisode:
         person: whose.
         episode: what.
         after_s: seconds from its onset to the verdict; None if it was not heard.
+        told: for how much of its time it was told of, 0 to 1.
     """
 
     record: str
     person: str
     episode: Episode
     after_s: float | None
+    told: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,20 @@ def measure(data: Path, runs: Path) -> Measured:
 def _take(measured: Measured, record: RhythmRecord, heard: Heard) -> None:
     source = record.source
     for episode in episodes(record):
-        after_s = heard_after(heard.lasting(_ANSWERS[episode.kind]), episode)
-        measured.episodes.append(HeardEpisode(record.id, record.person, episode, after_s))
+        lasting = heard.lasting(_ANSWERS[episode.kind])
+        told_s = sum(
+            max(0.0, min(end, episode.end_s) - max(start, episode.start_s))
+            for start, end in lasting
+        )
+        measured.episodes.append(
+            HeardEpisode(
+                record.id,
+                record.person,
+                episode,
+                heard_after(lasting, episode),
+                told_s / episode.duration_s,
+            )
+        )
     lethal_s = sum(
         s.end_s - s.start_s
         for s in record.spans

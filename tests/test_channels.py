@@ -14,6 +14,7 @@ import time
 import wave
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -586,21 +587,25 @@ async def test_a_command_finds_the_message(script: Script, tmp_path: Path) -> No
     assert not (tmp_path / "link").exists()
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 4096 bytes, as on a disk with no more room than that."""
+    """Let no file grow beyond 4096 bytes, as on a disk with no more room than that.
+
+    Not for longer than the test itself: what pytest prints may go to a file too.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("full_disk")
 async def test_where_a_picture_finds_no_room_the_command_runs_without(
     script: Script, tmp_path: Path
 ) -> None:
     argv = script(f'printf %s "$LEADONE_TITLE${{LEADONE_PICTURE-, no picture}}" > {tmp_path}/said')
-    with capture_logs() as logs:
+    with capture_logs() as logs, full_disk():
         await CommandChannel("bell", argv).send(MESSAGE)
     assert (tmp_path / "said").read_text() == f"{TITLE}, no picture"
     assert [log["event"] for log in logs] == ["no picture"]
