@@ -8,7 +8,7 @@ import numpy as np
 
 from alerts.conditions import State
 from alerts.lethal import RhythmEngine
-from alerts.rhythm import LETHAL, Rhythm, RhythmSeen
+from alerts.rhythm import Rhythm, RhythmSeen
 from ingest.chunk import Chunk, Stream
 from models.rhythm.model import RhythmModel
 from monitor.rhythms import StreamRhythms
@@ -99,8 +99,3 @@ def _spells(seen: Sequence[RhythmSeen]) -> Iterator[Spell]:
         if after is None or after.rhythm is not one.rhythm:
             yield Spell(one.rhythm, seen[begun].at_ns / 1e9, one.at_ns / 1e9)
             begun = i + 1
-
-
-def is_lethal(condition: str) -> bool:
-    """Whether a condition is that of a lethal rhythm."""
-    return condition in LETHAL

@@ -83,7 +83,6 @@ class RhythmWatch:
         self._samples: NDArray[np.float32] = np.empty(0, np.float32)
         self._total = 0
         self._seconds = int(SHORTEST_S)
-        self._rate_seen: float | None = None
 
     def add(self, microvolts: NDArray[np.float32]) -> list[Verdict]:
         """Take the next samples; give the verdicts that they complete, one for each whole second.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rhythm.frontend import LENGTH_S, SAMPLES, SHORTEST_S, filtered
-from training.rhythm.records import Label, RhythmRecord
+from training.rhythm.records import RhythmRecord
 
 # A window is what its last seconds are: the classifier is to be quick, and what was before is
 # context. Where they change there is no one answer.
@@ -105,6 +105,3 @@ def joined(parts: Iterable[Windows]) -> Windows:
         np.concatenate([p.ends_s for p in some]),
         np.concatenate([np.full(len(p.labels), i, np.int64) for i, p in enumerate(some)]),
     )
-
-
-__all__ = ["Label", "Windows", "bridged", "cut", "joined", "label_at"]
