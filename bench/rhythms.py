@@ -130,19 +130,19 @@ def _simulated(job: tuple[Kind, Path]) -> SimulatedCount:
     return count(kind, _model(model), SEED)
 
 
-def measure(data: Path, runs: Path) -> Measured:
+def measure(everything: Sequence[RhythmRecord], data: Path, runs: Path) -> Measured:
     """Measure everything but the cost, which takes a machine to itself.
 
     Args:
-        data: the folder of recordings.
+        everything: all recordings that there are.
+        data: their folder.
         runs: that of ``python -m training rhythm``.
 
     Raises:
-        TrainingError: recordings are missing.
         RhythmModelError: a network is missing.
     """
-    records = [r for r in read_records(data) if r.source != "ptbxl"]
-    folds = fold_of([r.person for r in read_records(data)])
+    records = [r for r in everything if r.source != "ptbxl"]
+    folds = fold_of(r.person for r in everything)
     measured = Measured()
     with ProcessPoolExecutor(_PROCESSES) as workers:
 
@@ -245,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, help="page to write (default: printed)")
     parsed = parser.parse_args(arguments)
     logs.configure("error")
-    measured = measure(parsed.data, parsed.runs)
     records = {r.id: r for r in read_records(parsed.data)}
+    measured = measure(list(records.values()), parsed.data, parsed.runs)
     mitdb = next(r for r in records.values() if r.source == "mitdb")
     measured.cost_ms = cost_ms(mitdb, _model(parsed.runs / "all"))
     folder = None if parsed.write is None else parsed.write.with_suffix("")

@@ -135,7 +135,6 @@ class Decision:
             thresholds.still_bias, thresholds.still_raise_at, 2 * thresholds.still_raise_at
         )
         self._vf = self._vt = 0.0
-        self._name = Rhythm.VF
         self._rhythm = Rhythm.UNKNOWN
         self._since_s = 0.0
         self._last_beat_s: float | None = None
@@ -154,8 +153,7 @@ class Decision:
         if rhythm is Rhythm.ORGANISED:
             self._learn(second)
         if rhythm is not self._rhythm:
-            # What two rhythms share of their time was told as the first of them.
-            self._since_s = since_s if self._rhythm is Rhythm.UNKNOWN else max(since_s, 0.0)
+            self._since_s = max(since_s, 0.0)
             self._rhythm = rhythm
         return Settled(rhythm, min(self._since_s, second.end_s), self._last_beat_s)
 
@@ -174,12 +172,12 @@ class Decision:
         self._vf = _NAME_DECAY * self._vf + second.vf
         self._vt = _NAME_DECAY * self._vt + second.vt
         if self._rhythm not in {Rhythm.VF, Rhythm.VT}:
-            self._name = Rhythm.VF if self._vf >= self._vt else Rhythm.VT
-        elif self._vf > _NAME_CLEAR * self._vt:
-            self._name = Rhythm.VF
-        elif self._vt > _NAME_CLEAR * self._vf:
-            self._name = Rhythm.VT
-        return self._name
+            return Rhythm.VF if self._vf >= self._vt else Rhythm.VT
+        if self._vf > _NAME_CLEAR * self._vt:
+            return Rhythm.VF
+        if self._vt > _NAME_CLEAR * self._vf:
+            return Rhythm.VT
+        return self._rhythm
 
     def _is_still(self, second: Second) -> bool:
         """Whether a heart that was seen stands still, and no electrode came off."""
