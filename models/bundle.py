@@ -1,12 +1,12 @@
 """A bundle: one folder with the graph, what its numbers mean and how good it was measured."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.manifest import ManifestError, parse_manifest, read_graph
 
 BUNDLES = Path(__file__).parent / "bundles"
 DEFAULT = "lead1-tiny"
@@ -106,20 +106,9 @@ class Bundle:
         except (OSError, UnicodeDecodeError) as e:
             raise BundleError(f"{path}: not a bundle: {e}") from e
         try:
-            self.manifest = Manifest.model_validate(yaml.load(text, yaml.CSafeLoader))
-        except yaml.MarkedYAMLError as e:
-            mark = e.problem_mark or e.context_mark
-            place = f"line {mark.line + 1}: " if mark else ""
-            raise BundleError(f"{manifest}: not YAML: {place}{e.problem}") from e
-        except yaml.YAMLError as e:
-            raise BundleError(f"{manifest}: not YAML: {' '.join(str(e).split())}") from e
-        except ValidationError as e:
-            first = e.errors()[0]
-            place = ".".join(str(p) for p in first["loc"])
-            raise BundleError(f"{manifest}: {place or 'document'}: {first['msg']}") from e
-        except (ValueError, LookupError, RecursionError) as e:
-            # PyYAML lets errors of int(), date() and the like through: 2024-13-45, 0x_.
-            raise BundleError(f"{manifest}: not YAML: {' '.join(str(e).split())}") from e
+            self.manifest = parse_manifest(manifest, text, Manifest)
+        except ManifestError as e:
+            raise BundleError(str(e)) from e
 
     @property
     def digest(self) -> str:
@@ -132,18 +121,10 @@ class Bundle:
         Raises:
             BundleError: if it is missing or not the one that the manifest was written for.
         """
-        path = self.path / GRAPH
         try:
-            graph = path.read_bytes()
-        except OSError as e:
-            raise BundleError(f"{path}: cannot be read: {e.strerror}") from e
-        found = hashlib.sha256(graph).hexdigest()
-        if found != self.digest:
-            raise BundleError(
-                f"{path}: not the graph {MANIFEST} was written for "
-                f"(SHA-256 {found[:12]}…, expected {self.digest[:12]}…)"
-            )
-        return graph
+            return read_graph(self.path / GRAPH, self.digest, MANIFEST)
+        except ManifestError as e:
+            raise BundleError(str(e)) from e
 
     @property
     def name(self) -> str:

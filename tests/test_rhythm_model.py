@@ -179,6 +179,17 @@ def test_a_manifest_of_another_kind_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["a: [", "at: 2024-13-45", "[" * 5000], ids=["open", "date", "deep"]
+)
+def test_a_manifest_that_is_no_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "model")
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(RhythmModelError, match=r"rhythm\.yaml: not YAML: ") as caught:
+        RhythmModel(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RhythmModelError, match=r"rhythm\.yaml: cannot be read"):
         RhythmModel(tmp_path)

@@ -1,16 +1,15 @@
 """The shipped classifier of rhythms: loaded on its own, so that no bundle can silence it."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from models.manifest import ManifestError, parse_manifest, read_graph
 from models.rhythm.decision import Thresholds
 from models.rhythm.frontend import LENGTH_S, RATE
 from models.runtime import session_options
@@ -71,15 +70,9 @@ class RhythmModel:
     def __init__(self, path: Path = SHIPPED) -> None:
         self.manifest = _manifest(path / MANIFEST)
         try:
-            graph = (path / GRAPH).read_bytes()
-        except OSError as error:
-            raise RhythmModelError(f"{path / GRAPH}: cannot be read: {error.strerror}") from error
-        found = hashlib.sha256(graph).hexdigest()
-        if found != self.digest:
-            raise RhythmModelError(
-                f"{path / GRAPH}: not the graph {MANIFEST} was written for (SHA-256 {found[:12]}…, "
-                f"expected {self.digest[:12]}…)"
-            )
+            graph = read_graph(path / GRAPH, self.digest, MANIFEST)
+        except ManifestError as error:
+            raise RhythmModelError(str(error)) from error
         try:
             self._session = ort.InferenceSession(
                 graph, session_options(1), providers=["CPUExecutionProvider"]
@@ -123,13 +116,9 @@ def _manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise RhythmModelError(f"{path}: cannot be read: {error}") from error
     try:
-        manifest = Manifest.model_validate(yaml.load(text, yaml.CSafeLoader))
-    except yaml.YAMLError as error:
-        raise RhythmModelError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
-        raise RhythmModelError(f"{path}: {place or 'document'}: {first['msg']}") from error
+        manifest = parse_manifest(path, text, Manifest)
+    except ManifestError as error:
+        raise RhythmModelError(str(error)) from error
     for key, found, expected in (
         ("rate", manifest.rate, RATE),
         ("length_s", manifest.length_s, LENGTH_S),
