@@ -10,6 +10,8 @@ import os
 import re
 import resource
 import signal
+import subprocess
+import sys
 import time
 import wave
 from base64 import b64decode
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from program import Program, simulator, write_config
 from structlog.testing import capture_logs
 
 from alerts.channels.apprise import AppriseChannel
@@ -589,7 +592,7 @@ async def test_a_command_finds_the_message(script: Script, tmp_path: Path) -> No
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Let no file grow beyond 4096 bytes, as on a disk with no more room than that.
+    """Let no file grow beyond 4096 bytes, in memory neither, as where there is no more room.
 
     Not for longer than the test itself: what pytest prints may go to a file too.
     """
@@ -609,6 +612,96 @@ async def test_where_a_picture_finds_no_room_the_command_runs_without(
         await CommandChannel("bell", argv).send(MESSAGE)
     assert (tmp_path / "said").read_text() == f"{TITLE}, no picture"
     assert [log["event"] for log in logs] == ["no picture"]
+
+
+async def test_a_command_sees_nothing_of_the_secrets_of_others(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEADONE_WEBHOOK", SECRET)
+    monkeypatch.setenv("NTFY_TOKEN", SECRET)
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    monkeypatch.setenv("LC_TIME", "sv_SE.UTF-8")
+    argv = script(f"env > {tmp_path}/environment")
+    await CommandChannel("bell", argv).send(PLAIN)
+    lines = (tmp_path / "environment").read_text().splitlines()
+    names = {line.partition("=")[0] for line in lines if not line.startswith("What to do")}
+    own = {f"LEADONE_{name}" for name in ("TITLE", "BODY", "PRIORITY", "KEY", "THREAD")}
+    assert own <= names
+    # The shell sets the last ones itself.
+    assert names - own <= {
+        *("PATH", "HOME", "LANG", "LANGUAGE", "LC_TIME", "LC_ALL", "LC_CTYPE", "TZ"),
+        *("XDG_RUNTIME_DIR", "PWD", "SHLVL", "_", "OLDPWD"),
+    }
+    assert "LC_TIME" in names
+    assert SECRET not in (tmp_path / "environment").read_text()
+
+
+async def test_a_picture_can_be_opened_by_what_a_command_starts(
+    script: Script, tmp_path: Path
+) -> None:
+    """Also by a program to which no file of its parent is handed down."""
+    reader = tmp_path / "reader.py"
+    reader.write_text(
+        "import os, subprocess\n"
+        "subprocess.run(['cp', os.environ['LEADONE_PICTURE'], "
+        f"'{tmp_path}/picture'], close_fds=True, check=True)\n"
+    )
+    await CommandChannel("bell", script(f"exec {sys.executable} {reader}")).send(MESSAGE)
+    assert (tmp_path / "picture").read_bytes() == MESSAGE.picture
+
+
+@pytest.fixture(params=["full", "missing", "read-only"])
+def sick_tmp(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder for temporary files that takes none."""
+    folder = tmp_path / "sick"
+    if request.param == "missing":
+        yield folder
+        return
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        if request.param == "full":
+            # All but one page: one who looks whether something can be written is told that it can.
+            (folder / "filler").write_bytes(bytes(60 * 1024))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_alarms_go_out_whatever_is_wrong_with_the_folder_for_temporary_files(
+    sick_tmp: Path, tmp_path: Path
+) -> None:
+    bell, player = tmp_path / "bell", tmp_path / "bin/aplay"
+    bell.write_text(
+        f'#!/bin/sh\ncat > {tmp_path}/message; cp "$LEADONE_PICTURE" {tmp_path}/strip\n'
+    )
+    player.parent.mkdir()
+    player.write_text(f'#!/bin/sh\ncp "$2" {tmp_path}/heard\n')
+    for program in (bell, player):
+        program.chmod(0o755)
+    channels = [{"type": "command", "command": [str(bell)]}, {"type": "sound"}]
+    contacts = [{"name": "anna", "channels": channels}]
+    config = write_config(tmp_path, [simulator()], alarms={"contacts": contacts})
+    environment = {"TMPDIR": str(sick_tmp), "PATH": f"{player.parent}:{os.environ['PATH']}"}
+    with Program(
+        *("alarms", "test", "-c", config, "--json"), folder=tmp_path, env=environment
+    ) as program:
+        done = program.end()
+    assert done.code == 0, done.err + done.out
+    assert {row["channel"] for row in done.rows if row["delivered"]} == {
+        "anna-command",
+        "anna-sound",
+    }
+    assert json.loads((tmp_path / "message").read_bytes())["data"] == {"kind": "test"}
+    assert (tmp_path / "strip").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "strip").read_bytes().endswith(b"IEND\xaeB`\x82")
+    assert (tmp_path / "heard").read_bytes() == tone(Priority.LOW)
 
 
 async def test_a_command_that_wants_to_be_run_again(script: Script) -> None:
@@ -746,6 +839,17 @@ async def test_without_a_player_there_is_no_sound(monkeypatch: pytest.MonkeyPatc
     error = await failure_of(SoundChannel("speaker"))
     assert "no player (pw-play, paplay, aplay) is installed" in str(error)
     assert error.permanent
+
+
+async def test_a_player_sees_its_server_and_no_secrets(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULSE_SERVER", "unix:/run/pulse")
+    monkeypatch.setenv("NTFY_TOKEN", SECRET)
+    await SoundChannel("speaker", script(f"env > {tmp_path}/environment")).send(MESSAGE)
+    said = (tmp_path / "environment").read_text()
+    assert "PULSE_SERVER=unix:/run/pulse" in said
+    assert SECRET not in said
 
 
 async def test_a_sound_card_that_is_busy(script: Script) -> None:

@@ -241,6 +241,21 @@ def test_a_backup_that_fails_leaves_nothing(database_url, tmp_path, monkeypatch)
     assert list(folder.iterdir()) == []
 
 
+def test_pg_dump_sees_only_what_is_its_own(tmp_path, monkeypatch):
+    tool = tmp_path / "bin/pg_dump"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\necho no server >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setenv("NTFY_TOKEN", "of somebody else")
+    with pytest.raises(DatabaseError, match="no server"):
+        backup(f"postgresql://anna:{SECRET}@127.0.0.1:1/leadone", tmp_path / "copy")
+    seen = (tmp_path / "environment").read_text().splitlines()
+    assert {"PGSSLMODE=require", f"PGPASSWORD={SECRET}"} <= set(seen)
+    assert not any("NTFY_TOKEN" in line for line in seen)
+
+
 @pytest.mark.parametrize(
     "url",
     [

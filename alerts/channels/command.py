@@ -5,14 +5,14 @@ import contextlib
 import json
 import os
 import signal
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import structlog
 
 from alerts.channels.channel import DeliveryError, Message, document, masked
+from alerts.channels.environment import bare_environment
 
 TRY_AGAIN = 75
 """The exit status of a command that wants to be run again later: EX_TEMPFAIL of sysexits.h."""
@@ -32,7 +32,8 @@ class CommandChannel:
     The command finds the message as JSON on its standard input, and in its environment
     ``LEADONE_TITLE``, ``LEADONE_BODY``, ``LEADONE_PRIORITY``, ``LEADONE_KEY``, ``LEADONE_THREAD``
     and, where there is a strip, ``LEADONE_PICTURE``: the path of a PNG that is gone when the
-    command has ended. Exit status 0 means delivered, 75 (``TRY_AGAIN``) not yet, any other never.
+    command has ended. Of this process's own environment it sees little more than ``PATH``. Exit
+    status 0 means delivered, 75 (``TRY_AGAIN``) not yet, any other never.
 
     Args:
         name: what the channel is called in the configuration.
@@ -66,9 +67,9 @@ class CommandChannel:
         with contextlib.ExitStack() as files:
             if message.picture is not None:
                 try:
-                    path = files.enter_context(_picture(message.picture))
+                    path = files.enter_context(file_in_memory("ecg.png", message.picture))
                 except OSError as error:
-                    # A disk that is full must silence nobody.
+                    # Whatever is short, memory or descriptors, must silence nobody.
                     self._log.warning("no picture", channel=self.name, reason=error.strerror)
                 else:
                     environment["LEADONE_PICTURE"] = path
@@ -85,7 +86,11 @@ class CommandChannel:
 
 
 async def run(
-    name: str, argv: Sequence[str], text: bytes = b"", environment: Mapping[str, str] | None = None
+    name: str,
+    argv: Sequence[str],
+    text: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    also: Collection[str] = (),
 ) -> tuple[int, str]:
     """Run a command in a process group of its own, which is killed if this is cancelled.
 
@@ -93,7 +98,8 @@ async def run(
         name: of the channel, for errors.
         argv: the program and its arguments.
         text: its standard input.
-        environment: variables to add to those of this process.
+        environment: variables to add to those of ``bare_environment``.
+        also: names of further variables of this process that it needs.
 
     Returns:
         Its exit status (negative: the signal that killed it) and the last line it complained in.
@@ -113,7 +119,7 @@ async def run(
                 stdin=stdin,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=writing,
-                env=os.environ | added,
+                env=bare_environment(also) | added,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -154,18 +160,21 @@ def _file_of(text: bytes) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _picture(png: bytes) -> Iterator[str]:
-    """A file of a picture, for as long as it is needed.
+def file_in_memory(name: str, content: bytes) -> Iterator[str]:
+    """Hold content in memory and give a path by which a command can open it, until the end.
+
+    A temporary file would need a disk that is neither full, nor read-only, nor stuck. The file is
+    this process's own, and so its commands', which run as the same user. Its path has no ending.
 
     Raises:
-        OSError: the disk is full, for instance.
+        OSError: there is no memory, or no descriptor is left.
     """
-    # Unbuffered: what does not fit on the disk would be tried once more when it is closed.
-    with tempfile.NamedTemporaryFile(suffix=".png", buffering=0) as file:
-        left = memoryview(png)
+    # Unbuffered: what did not fit would be tried once more when it is closed.
+    with os.fdopen(os.memfd_create(name), "wb", 0) as file:
+        left = memoryview(content)
         while left:
             left = left[file.write(left) :]
-        yield file.name
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 class _Tail(asyncio.Protocol):

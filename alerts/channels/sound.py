@@ -5,24 +5,34 @@ high-priority burst is twice five pulses, in groups of three and two; medium is 
 """
 
 import array
-import contextlib
 import io
 import itertools
 import math
-import os
 import shutil
 import sys
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alerts.channels.channel import DeliveryError, Message
-from alerts.channels.command import run
+from alerts.channels.command import file_in_memory, run
 from alerts.conditions import Priority
 
 _RATE_HZ = 22050
 _PLAYERS = (("pw-play",), ("paplay",), ("aplay", "-q"))
+
+# Which server or card to play on, where that is not the usual one.
+_PLAYERS_NEED = (
+    "ALSA_CARD",
+    "ALSA_CONFIG_PATH",
+    "PIPEWIRE_REMOTE",
+    "PIPEWIRE_RUNTIME_DIR",
+    "PULSE_COOKIE",
+    "PULSE_RUNTIME_PATH",
+    "PULSE_SERVER",
+    "PULSE_SINK",
+)
 
 # A pulse of one frequency is hard to locate and is lost on one who does not hear it: four
 # harmonics go with it.
@@ -72,23 +82,16 @@ class SoundChannel:
             names = ", ".join(p[0] for p in _PLAYERS)
             told = f"{self.name}: no player ({names}) is installed: apt install alsa-utils"
             raise DeliveryError(told, permanent=True)
-        with _file(tone(message.priority)) as path:
-            status, complaint = await run(self.name, (*player, path))
+        try:
+            # In memory: a full disk must silence nobody.
+            with file_in_memory("tone", tone(message.priority)) as path:
+                status, complaint = await run(self.name, (*player, path), also=_PLAYERS_NEED)
+        except OSError as error:
+            raise DeliveryError(f"{self.name}: no tone could be made: {error.strerror}") from None
         if status != 0:
             # A sound card may be busy, or not up yet.
             told = f"{self.name}: {Path(player[0]).name}: exit status {status}"
             raise DeliveryError(f"{told}: {complaint}" if complaint else told)
-
-
-@contextlib.contextmanager
-def _file(wav: bytes) -> Iterator[str]:
-    """A file of a tone in memory: a full disk must silence nobody.
-
-    It is this process's own, and so its player's, which runs as the same user.
-    """
-    with os.fdopen(os.memfd_create("tone"), "wb", 0) as file:
-        file.write(wav)
-        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def tone(priority: Priority) -> bytes:

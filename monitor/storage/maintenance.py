@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from alerts.channels.environment import bare_environment
 from alerts.conditions import State
 from monitor.quality import Quality, Reason
 from monitor.storage.codec import CodecError, decode
@@ -220,7 +221,9 @@ def _dump(url: URL, partial: Path) -> None:
     # The password goes by the environment: everybody sees a command line.
     address = url.set(drivername="postgresql", password=None).difference_update_query(["password"])
     password = url.password or url.query.get("password")
-    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
+    # Its own variables and no others: what else stands there is none of its business.
+    environment = bare_environment([name for name in os.environ if name.startswith("PG")])
+    environment |= {"PGPASSWORD": str(password)} if password else {}
     target = address.render_as_string(hide_password=False)
     for command in (
         ["pg_dump", "--format=custom", "--no-password", f"--file={partial}", f"--dbname={target}"],
