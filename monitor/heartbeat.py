@@ -42,8 +42,8 @@ _PERCENTILES = (1, 99)
 class Heartbeat:
     """Tells contacts each day, or each Monday, what the time since the last message was like.
 
-    It is no alarm: nothing of it is stored, and what falls into a time when the daemon did not run
-    is not made up for. Nor is what a clock was set across.
+    It is no alarm: nothing of it is stored but that a channel delivers, and what falls into a time
+    when the daemon did not run is not made up for. Nor is what a clock was set across.
 
     Args:
         configured: when and whom.
@@ -51,6 +51,7 @@ class Heartbeat:
         channels: of each contact.
         history: what was seen.
         on_channel: told whether a channel works, and why not.
+        on_delivered: told by which channel one was delivered.
         now_ns: UTC time, in nanoseconds.
         monotonic_s: a clock that nobody sets, in seconds.
     """
@@ -63,6 +64,7 @@ class Heartbeat:
         history: History,
         *,
         on_channel: Callable[[str, str | None], None],
+        on_delivered: Callable[[str], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +75,7 @@ class Heartbeat:
         self._channels = [c for name in configured.contacts for c in channels[name]]
         self._history = history
         self._on_channel = on_channel
+        self._on_delivered = on_delivered
         self._now_ns = now_ns
         self._monotonic_s = monotonic_s
 
@@ -163,6 +166,7 @@ class Heartbeat:
             error = await send(channel, message)
             if error is None:
                 self._on_channel(name, None)
+                self._on_delivered(name)
                 _log.info("heartbeat sent", channel=name)
                 return
             # Better found out now than when there is an alarm.

@@ -161,6 +161,7 @@ class Watchers:
             channels,
             self._history,
             on_channel=self._channel,
+            on_delivered=self._delivered,
         )
 
     @property
@@ -217,6 +218,12 @@ class Watchers:
 
     def _channel(self, name: str, wrong: str | None) -> None:
         self.gateway.channel(name, wrong)
+
+    def _delivered(self, channel: str) -> None:
+        from monitor.proofs import proof  # noqa: PLC0415 - only where there is a heartbeat
+
+        proven = proof(channel, "heartbeat")
+        keep(self._keeping, attempt(self._writer, RESULTS_REFUSED, [proven]))
 
     def _refused(self, rejection: "Rejection") -> None:
         from monitor.brokers import refused  # noqa: PLC0415 - only where there is a broker

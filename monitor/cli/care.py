@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models.bundle import BundleError
 from models.runtime import Runtime
+from monitor.cli.care_findings import warnings_at
 from monitor.cli.setup import prepare
 from monitor.config import load_config, schema
 from monitor.storage import maintenance
@@ -14,6 +15,8 @@ from monitor.storage.database import describe, parse_url
 
 def check_config(path: Path) -> None:
     """See whether all is there that ``run`` needs but for the database, without running.
+
+    What it warns of is no problem: the daemon runs with it.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -27,6 +30,8 @@ def check_config(path: Path) -> None:
         f"{path}: good: {len(config.patients)} patients, {len(sources)} sources, "
         f"bundle {bundle.name}\n"
     )
+    for warning in warnings_at(config, path):
+        sys.stdout.write(f"{path}: warning: {warning}\n")
 
 
 def print_schema() -> None:

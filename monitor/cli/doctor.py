@@ -13,6 +13,7 @@ from alerts.conditions import Alarm
 from models.bundle import Bundle, BundleError
 from models.rhythm.model import RhythmModel, RhythmModelError
 from models.runtime import Runtime
+from monitor.cli.care_findings import warnings_at
 from monitor.cli.rows import print_row
 from monitor.cli.setup import prepare
 from monitor.cli.times import iso, local, span
@@ -61,6 +62,7 @@ def examine(path: Path, *, json_lines: bool) -> int:
     found.append(_rhythm_model())
     for look in (_database, _disk, _contacts, _broker):
         found.extend(look(config))
+    found.extend(Finding("warning", None, text) for text in warnings_at(config, path))
     for finding in found:
         if json_lines:
             print_row({"about": finding.about, "well": finding.well, "text": finding.text})

@@ -1,8 +1,10 @@
 """``leadone run`` and ``leadone replay``: the daemon as it is deployed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import structlog
 
 from alerts.delivery import LogDelivery
 from ingest.chunk import Stream
@@ -10,6 +12,7 @@ from ingest.recordings import read_recording
 from ingest.source import Source
 from models.bundle import Bundle, BundleError
 from monitor import logs
+from monitor.cli.care_findings import readable_secrets
 from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
 from monitor.config import Config
@@ -17,11 +20,15 @@ from monitor.service import serve
 from monitor.sources import Playlist
 from monitor.stopping import stop_on_signals
 
+_log = structlog.get_logger()
+
 
 def run_daemon(path: Path) -> None:
     """Run until SIGTERM or SIGINT, or until every configured source has ended."""
     config, bundle, sources = prepare(path)
-    asyncio.run(_run(config, bundle, sources, attended=True))
+    asyncio.run(
+        _run(config, bundle, sources, attended=True, warnings=readable_secrets(config, path))
+    )
 
 
 def replay_records(
@@ -44,9 +51,16 @@ def replay_records(
 
 
 async def _run(
-    config: Config, bundle: Bundle | BundleError, sources: Sequence[Source], *, attended: bool
+    config: Config,
+    bundle: Bundle | BundleError,
+    sources: Sequence[Source],
+    *,
+    attended: bool,
+    warnings: Iterable[str] = (),
 ) -> None:
     logs.configure(config.log.level, config.log.format, config.private_names)
+    for warning in warnings:
+        _log.warning("secrets_readable", reason=warning)
     stop = asyncio.Event()
     stop_on_signals(stop)
     names = bundle.class_names if isinstance(bundle, Bundle) else {}

@@ -20,9 +20,15 @@ from monitor.cli.rows import print_row
 from monitor.config import load_config
 from monitor.contacts import build_channels
 from monitor.outbox import send
+from monitor.proofs import proof
+from monitor.storage.database import DatabaseError
+from monitor.storage.writer import Writer
 
 if TYPE_CHECKING:
     from alerts.channels.channel import Channel
+
+# The messages have gone out; nobody waits long for a note of it.
+_STORE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,14 @@ class _Outcome:
 def try_channels(path: Path, contact: str | None, *, json_lines: bool) -> int:
     """Send a test message by every channel of every contact, or of one; 1 if any failed, else 0.
 
+    What was delivered goes on record, see ``monitor.cli.care_findings``.
+
     Raises:
         CommandError: there are no contacts, or none of this name.
         ConfigError: a channel cannot be used.
     """
-    channels: Mapping[str, Sequence[Channel]] = build_channels(load_config(path))
+    config = load_config(path)
+    channels: Mapping[str, Sequence[Channel]] = build_channels(config)
     if not channels:
         raise CommandError(f"{path}: nobody is told of alarms: alarms.contacts is empty")
     if contact is not None:
@@ -51,20 +60,39 @@ def try_channels(path: Path, contact: str | None, *, json_lines: bool) -> int:
                 f"--contact: {path} has no contact {contact!r}; it has {', '.join(channels)}"
             )
         channels = {contact: channels[contact]}
-    return asyncio.run(_send_all(channels, json_lines=json_lines))
+    outcomes = asyncio.run(_send_all(channels, json_lines=json_lines))
+    delivered = [outcome.channel for outcome in outcomes if outcome.error is None]
+    if delivered:
+        _keep(config.database.get_secret_value(), delivered)
+    return int(len(delivered) < len(outcomes))
 
 
-async def _send_all(channels: Mapping[str, Sequence["Channel"]], *, json_lines: bool) -> int:
+def _keep(database: str, channels: Sequence[str]) -> None:
+    """Keep that channels have delivered, where the database can be written."""
+    try:
+        writer = Writer(database)
+        writer.start()
+        stored = writer.submit(*(proof(channel, "alarms test") for channel in channels))
+        writer.stop(_STORE_S)
+        stored.result(0)
+    except (DatabaseError, TimeoutError) as error:
+        why = str(error) or "the database is busy"
+        sys.stderr.write(f"leadone: not on record that these channels work: {why}\n")
+
+
+async def _send_all(
+    channels: Mapping[str, Sequence["Channel"]], *, json_lines: bool
+) -> list[_Outcome]:
     picture = await asyncio.to_thread(_picture)
     sending = [
         _send(contact, channel, picture) for contact, some in channels.items() for channel in some
     ]
-    failed = 0
+    outcomes = []
     for done in asyncio.as_completed(sending):
         outcome = await done
-        failed |= outcome.error is not None
+        outcomes.append(outcome)
         _print(outcome, json_lines=json_lines)
-    return int(failed)
+    return outcomes
 
 
 async def _send(contact: str, channel: "Channel", picture: bytes) -> _Outcome:

@@ -56,6 +56,7 @@ from monitor.storage.told import (
     read_audit,
     read_deliveries,
     read_pauses,
+    read_proven,
     read_requests,
     read_signal,
     read_signals,
@@ -269,6 +270,11 @@ class History:
         """Every notification of an alarm with its state, and what became of it by channel."""
         with self._reading() as connection:
             return read_deliveries(connection, alarm_id)
+
+    def proven(self, since_ns: int) -> dict[str, int]:
+        """When each channel last delivered something from ``since_ns`` on, in UTC ns, by name."""
+        with self._reading() as connection:
+            return read_proven(connection, since_ns)
 
     def requests(self) -> list[Request]:
         """What people asked of the daemon and it has not seen to yet, in its order."""

@@ -49,6 +49,9 @@ _SIGNAL_FIELDS = (
 
 WAITING, VOID = "waiting", "void"
 
+TEST = "test"
+"""What a message that was sent on purpose is kept as, answered already: proof of its channel."""
+
 
 def write_told(connection: Connection, records: list[Told]) -> None:
     """Write records in their order; what they refer to is there already."""
@@ -92,6 +95,7 @@ def _write_delivered(connection: Connection, record: Delivery | Settled | Reques
                 "what": checked_text(record.what),
                 "arguments": record.arguments,
                 "by": checked_text(record.by),
+                "answer": record.answer,
             }
             connection.execute(insert(AlarmRequestRow).values(values))
         case Request():
@@ -332,3 +336,24 @@ def read_answer(connection: Connection, at_ns: int, by: str) -> str | None:
         AlarmRequestRow.at_ns == at_ns, AlarmRequestRow.by == by
     )
     return connection.execute(query).scalar_one_or_none()
+
+
+def read_proven(connection: Connection, since_ns: int) -> dict[str, int]:
+    """When each channel last delivered something from ``since_ns`` on, in UTC ns, by its name.
+
+    Alarms count, and what was sent on purpose to try it (a request ``test`` that was answered).
+    """
+    delivered = select(DeliveryRow.channel, DeliveryRow.at_ns).where(
+        DeliveryRow.state == "delivered", DeliveryRow.at_ns >= since_ns
+    )
+    tried = select(AlarmRequestRow.arguments, AlarmRequestRow.at_ns).where(
+        AlarmRequestRow.what == TEST,
+        AlarmRequestRow.answer.is_not(None),
+        AlarmRequestRow.at_ns >= since_ns,
+    )
+    found = [(channel, at_ns) for channel, at_ns in connection.execute(delivered)]
+    found += [(given["channel"], at_ns) for given, at_ns in connection.execute(tried)]
+    proven: dict[str, int] = {}
+    for channel, at_ns in found:
+        proven[channel] = max(at_ns, proven.get(channel, at_ns))
+    return proven
