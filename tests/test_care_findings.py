@@ -27,6 +27,9 @@ from monitor.storage.writer import Writer
 
 pytest_plugins = ["in_process", "postgres"]
 
+# Apprise's e-mail imports it for an encryption that is not used.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
 DAY_NS = 86_400 * 10**9
 SECRET = "ntfy://s3cr3t-t0ken"
 CONTACTS = [{"name": "anna", "channels": [{"type": "command", "command": ["true"]}]}]

@@ -90,9 +90,20 @@ def test_it_checks_migrates_and_runs_by_commands_of_the_documented_contract(unit
     assert unit.one("Service", "ExecStart") == f"{COMMAND} run -c {CONFIG}"
 
 
+def test_after_each_end_it_counts_and_that_can_fail_without_harm(unit: Unit) -> None:
+    assert unit.one("Service", "ExecStopPost") == f"-{COMMAND} start-failed -c {CONFIG}"
+    # What is counted is neither on a disk that may be full nor gone with the daemon.
+    assert unit.one("Service", "RuntimeDirectory") == "leadone"
+    assert unit.one("Service", "RuntimeDirectoryMode") == "0750"
+    assert unit.one("Service", "RuntimeDirectoryPreserve") == "yes"
+
+
 @pytest.mark.parametrize(
     "words",
-    [["config", "check"], ["config", "example"], ["db", "upgrade"], ["db", "backup"], ["run"]],
+    [
+        *(["config", "check"], ["config", "example"], ["db", "upgrade"], ["db", "backup"]),
+        *(["run"], ["start-failed"]),
+    ],
     ids=" ".join,
 )
 def test_the_command_line_has_these_commands(words: list[str]) -> None:
@@ -375,8 +386,11 @@ def test_uninstalling_leaves_configuration_and_a_foreign_command(
     code, output = install(tmp_path, wheels[0])
     assert code == 0, output
     assert "left /usr/local/bin/leadone alone" in output
+    (tmp_path / "run/leadone").mkdir(parents=True)
+    (tmp_path / "run/leadone/last-good.yaml").write_text("secret")
     code, output = install(tmp_path, "--uninstall")
     assert code == 0, output
+    assert not (tmp_path / "run/leadone").exists()
     assert not (tmp_path / "opt/leadone").exists()
     assert not (tmp_path / "etc/systemd/system/leadone.service").exists()
     assert (tmp_path / "etc/leadone/leadone.yaml").exists()

@@ -11,6 +11,7 @@ config=/etc/leadone/leadone.yaml
 unit=/etc/systemd/system/leadone.service
 locked=$here/../../requirements
 state=/var/lib/leadone
+runtime=/run/leadone
 link=/usr/local/bin/leadone
 
 usage() {
@@ -162,7 +163,8 @@ uninstall() {
     if [ "$(readlink "$DESTDIR$link" || true)" = "$prefix/bin/leadone" ]; then
         rm -f "$DESTDIR$link"
     fi
-    rm -rf "$DESTDIR${prefix:?}"
+    # What the service keeps in memory between its starts, a copy of the configuration among it.
+    rm -rf "$DESTDIR${prefix:?}" "$DESTDIR${runtime:?}"
     staged || systemctl daemon-reload
     say "removed. ${config%/*}, $state and the user leadone were left in place"
 }

@@ -100,6 +100,14 @@ def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
     run_daemon(config)
 
 
+@app.command("start-failed", hidden=True)
+def start_failed(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Take in that the daemon has ended, and tell people if it does not run: for the unit."""
+    from monitor.cli.start_failures import note_end
+
+    note_end(config)
+
+
 @app.command()
 def analyze(
     records: Annotated[list[Path], typer.Argument(help="WFDB, EDF or CSV recordings.")],

@@ -9,6 +9,7 @@ from models.runtime import Runtime
 from monitor.cli.care_findings import warnings_at
 from monitor.cli.setup import prepare
 from monitor.config import load_config, schema
+from monitor.contacts import build_channels
 from monitor.storage import maintenance
 from monitor.storage.database import describe, parse_url
 
@@ -19,12 +20,13 @@ def check_config(path: Path) -> None:
     What it warns of is no problem: the daemon runs with it.
 
     Raises:
-        ConfigError: with a line for each problem.
+        ConfigError: with a line for each problem, a channel that cannot be used among them.
         BundleError: if the bundle cannot be used.
     """
     config, bundle, sources = prepare(path)
     if isinstance(bundle, BundleError):
         raise bundle
+    build_channels(config)
     Runtime(bundle, config.inference.threads)
     sys.stdout.write(
         f"{path}: good: {len(config.patients)} patients, {len(sources)} sources, "

@@ -3,9 +3,12 @@
 None of it keeps the daemon from running.
 """
 
+import queue
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from monitor.storage.history import History
 PROVEN_DAYS = 30
 """A telephone number, a token, an app that worked a month ago may have gone since."""
 
+_DATABASE_S = 5.0
 _DAY_NS = 86_400 * 10**9
 _UNWATCHED = (
     "if leadone dies nobody is told: configure alarms.dead_man, alarms.heartbeat or mqtt "
@@ -43,14 +47,26 @@ def warnings_of(config: Config, path: Path, history: History | None) -> list[str
 
 
 def warnings_at(config: Config, path: Path) -> list[str]:
-    """As ``warnings_of``, with whatever the configured database says."""
-    if config.alarms.contacts:
-        try:
-            with History(config.database.get_secret_value()) as history:
-                return warnings_of(config, path, history)
-        except DatabaseError:
-            pass  # what is wrong with it is told elsewhere
-    return warnings_of(config, path, None)
+    """As ``warnings_of``, with what the configured database says, if it does within seconds.
+
+    systemd waits for ``leadone config check`` before each start, and a database may hang for ever.
+    """
+    if not config.alarms.contacts:
+        return warnings_of(config, path, None)
+    found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        # What is wrong with the database is told elsewhere.
+        with suppress(DatabaseError), History(config.database.get_secret_value()) as history:
+            found.put(warnings_of(config, path, history))
+            return
+        found.put(warnings_of(config, path, None))
+
+    threading.Thread(target=ask, name="warnings", daemon=True).start()
+    try:
+        return found.get(timeout=_DATABASE_S)
+    except queue.Empty:
+        return warnings_of(config, path, None)
 
 
 def unwatched(config: Config) -> Iterator[str]:

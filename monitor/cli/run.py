@@ -11,11 +11,13 @@ from ingest.chunk import Stream
 from ingest.recordings import read_recording
 from ingest.source import Source
 from models.bundle import Bundle, BundleError
-from monitor import logs
+from monitor import last_words, logs
 from monitor.cli.care_findings import readable_secrets
+from monitor.cli.errors import KNOWN
 from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
 from monitor.config import Config
+from monitor.contacts import build_channels
 from monitor.service import serve
 from monitor.sources import Playlist
 from monitor.stopping import stop_on_signals
@@ -25,10 +27,16 @@ _log = structlog.get_logger()
 
 def run_daemon(path: Path) -> None:
     """Run until SIGTERM or SIGINT, or until every configured source has ended."""
-    config, bundle, sources = prepare(path)
-    asyncio.run(
-        _run(config, bundle, sources, attended=True, warnings=readable_secrets(config, path))
-    )
+    last_words.take_error()  # of an earlier run
+    try:
+        config, bundle, sources = prepare(path)
+        build_channels(config)
+        last_words.keep_configuration(path)
+        open_secrets = readable_secrets(config, path)
+        asyncio.run(_run(config, bundle, sources, attended=True, warnings=open_secrets))
+    except Exception as error:
+        last_words.keep_error(error, known=isinstance(error, KNOWN))
+        raise
 
 
 def replay_records(
