@@ -46,6 +46,12 @@ def is_gateways(alarm: Alarm) -> bool:
     return alarm.patient == GATEWAY
 
 
+def patience_of(condition: str) -> tuple[float, float]:
+    """How long something must be wrong to be told, and right to be over, in seconds."""
+    patience = _PATIENCE.get(condition.partition(":")[0], _AT_ONCE)
+    return patience.wrong_s, patience.right_s
+
+
 @dataclass(slots=True)
 class _Fault:
     """One condition: since when it is as it is, and the alarm if there is one."""

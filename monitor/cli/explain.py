@@ -12,15 +12,15 @@ from rich.table import Table
 
 from alerts.conditions import Alarm, State
 from alerts.engine import MEMORY, Weight
-from alerts.gateway import is_gateways
 from alerts.lethal import is_of_rhythm
 from alerts.policy import PauseRule, Policy, RateRule, Rule
 from alerts.records import Pause
-from alerts.technical import is_technical
 from models.bundle import Bundle, BundleError
 from monitor import irregularity
 from monitor.cli.alarms import brief, class_names, find_alarm
 from monitor.cli.errors import CommandError, MisuseError
+from monitor.cli.explain_machine import Machine, is_of_machine, lines, look_again
+from monitor.cli.explain_machine import rows as machine_rows
 from monitor.cli.explain_rhythm import Signal, hear_alarm, hear_time, print_people, rows
 from monitor.cli.explain_rows import alarm_json, gap_json, rule_json, window_json
 from monitor.cli.rows import print_row
@@ -33,6 +33,8 @@ from monitor.storage.history import History
 from monitor.window import Gap
 
 _S = 1_000_000_000
+
+_NOBODY = Verdict(None, "nobody is told of any alarm: alarms.contacts is empty")
 
 # What is shown around a moment: the evidence for most rules, and what came of it.
 _BEFORE_NS = 120 * _S
@@ -69,6 +71,7 @@ class _Found:
         pauses: in which nobody was told.
         verdicts: what to conclude.
         signal: heard again, of an alarm that the watch for lethal rhythms raised.
+        machine: seen around an alarm of a device or of the gateway; there are no windows then.
     """
 
     rules: tuple[Rule, ...]
@@ -78,6 +81,7 @@ class _Found:
     pauses: list[Pause]
     verdicts: list[Verdict]
     signal: Signal | None = None
+    machine: Machine | None = None
 
 
 def explain(path: Path, about: str, at: str | None, since: str | None, *, json_lines: bool) -> None:
@@ -132,6 +136,8 @@ def _question(
 
 
 def _find(config: Config, history: History, question: _Question) -> _Found:
+    if question.alarm is not None and is_of_machine(question.alarm):
+        return _find_of_machine(config, history, question, question.alarm)
     bundle = bundle_or_why_none(config)
     usable = bundle if isinstance(bundle, Bundle) else None
     policy = build_policies(config, usable)(question.patient)
@@ -167,27 +173,44 @@ def _find(config: Config, history: History, question: _Question) -> _Found:
             concluded = [*signal.verdicts]
         else:
             concluded = _about_alarm(about, rules, windows)
-    pauses = [
-        pause
-        for pause in history.pauses(since_ns)
-        if pause.patient == patient
-        and pause.from_ns < until_ns
-        and (pause.until_ns if pause.ended_ns is None else pause.ended_ns) > since_ns
-        and (about is None or pause.covers(about))
-    ]
-    concluded += [
-        Verdict(
-            pause.kind,
-            f"alarms were recorded and nobody was told: paused by {pause.by} from "
-            f"{local(pause.from_ns)} to {local(pause.ended_ns or pause.until_ns)}",
-        )
-        for pause in pauses
-    ]
+    pauses = _pauses(history, question)
+    concluded += [_paused(pause) for pause in pauses]
     if isinstance(bundle, BundleError):
         concluded.append(Verdict(None, f"nothing can be said of the model's classes: {bundle}"))
     if not config.alarms.contacts:
-        concluded.append(Verdict(None, "nobody is told of any alarm: alarms.contacts is empty"))
+        concluded.append(_NOBODY)
     return _Found(rules, windows, gaps, alarms, pauses, concluded, signal)
+
+
+def _find_of_machine(config: Config, history: History, question: _Question, alarm: Alarm) -> _Found:
+    """What there is to show of an alarm that no rule of the heart has raised."""
+    machine = look_again(history, alarm, question.spans)
+    pauses = _pauses(history, question)
+    concluded = [*machine.verdicts, *map(_paused, pauses)]
+    if not config.alarms.contacts:
+        concluded.append(_NOBODY)
+    return _Found((), [], [*machine.gaps], [alarm], pauses, concluded, machine=machine)
+
+
+def _pauses(history: History, question: _Question) -> list[Pause]:
+    """Those of the patient that reach into the time, and cover the alarm if it is about one."""
+    since_ns, until_ns = question.spans[0][0], question.spans[-1][1]
+    return [
+        pause
+        for pause in history.pauses(since_ns)
+        if pause.patient == question.patient
+        and pause.from_ns < until_ns
+        and (pause.until_ns if pause.ended_ns is None else pause.ended_ns) > since_ns
+        and (question.alarm is None or pause.covers(question.alarm))
+    ]
+
+
+def _paused(pause: Pause) -> Verdict:
+    return Verdict(
+        pause.kind,
+        f"alarms were recorded and nobody was told: paused by {pause.by} from "
+        f"{local(pause.from_ns)} to {local(pause.ended_ns or pause.until_ns)}",
+    )
 
 
 def _rules_of(alarm: Alarm, policy: Policy) -> tuple[Rule, ...]:
@@ -217,8 +240,8 @@ def _about_alarm(
     if is_of_rhythm(alarm):
         why = f"raised by the watch for lethal rhythms: leadone alarms explain {alarm.id[:8]}"
         return [Verdict(alarm.condition, why)]
-    if is_technical(alarm) or is_gateways(alarm):
-        why = "comes of no window: see its changes, with leadone alarms show"
+    if is_of_machine(alarm):
+        why = f"comes of no rule of the heart: leadone alarms explain {alarm.id[:8]}"
         return [Verdict(alarm.condition, why)]
     if not rules:
         why = "no rule raises it any more: the configuration or the model has changed since"
@@ -267,6 +290,8 @@ def _print_people(config: Config, question: _Question, found: _Found) -> None:
     if found.windows:
         only = None if question.alarm is None else question.alarm.condition
         console.print(_table(question.patient, found, only))
+    for line in lines(found.machine) if found.machine is not None else ():
+        _line(line)
     if found.signal is not None:
         print_people(console, found.signal)
     for gap in found.gaps:
@@ -356,6 +381,8 @@ def _value(rule: Rule, value: float) -> str:
 def _print_json(found: _Found) -> None:
     for rule in found.rules:
         print_row(rule_json(rule))
+    for row in machine_rows(found.machine) if found.machine is not None else ():
+        print_row(row)
     by_time = [(one.result.start_ns, window_json(one)) for one in found.windows]
     by_time += [(gap.start_ns, gap_json(gap)) for gap in found.gaps]
     for _, row in sorted(by_time, key=lambda pair: pair[0]):
