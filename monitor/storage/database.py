@@ -11,7 +11,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from monitor.storage.schema import REVISION
+from monitor.storage.kinds import Kind, kind_of
+from monitor.storage.schema import REVISION, Base
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for a lock that another process holds."""
@@ -29,7 +30,15 @@ _POSTGRES_OPTIONS = {
 
 
 class DatabaseError(Exception):
-    """What is wrong with the database: one line that names its URL, without the password."""
+    """What is wrong with the database: one line that names its URL, without the password.
+
+    Attributes:
+        kind: what that is, for whoever has to do something about it.
+    """
+
+    def __init__(self, line: str, kind: Kind = Kind.OTHER) -> None:
+        super().__init__(line)
+        self.kind = kind
 
 
 def folder_of(database: str) -> Path | None:
@@ -146,6 +155,46 @@ def open_engine(url: URL, *, create: bool = False, read_only: bool = False) -> E
     return engine
 
 
+def open_as_it_lies(path: Path) -> Engine:
+    """Make an engine that reads a SQLite file where nothing can be written: disk full, read-only.
+
+    What the log holds is read too, if there is one: its index, which would be a file, is kept in
+    memory. Nothing is locked, so only a file that nobody writes is read right; and as closing it
+    drops the locks that this process has on it, not while ``open_engine`` has it open here.
+
+    Args:
+        path: the file; its connections, which are not pooled, fail if it is missing.
+    """
+
+    def connect() -> sqlite3.Connection:
+        log = Path(f"{path}-wal")
+        ways = ["immutable=1"]  # reads no log
+        if log.exists() and log.stat().st_size > 0:
+            ways.insert(0, "vfs=unix-none")
+        while True:
+            way = ways.pop(0)
+            connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro&{way}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                connection.execute("PRAGMA query_only = ON")
+                # Without this, SQLite wants a file for the index of the log.
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except sqlite3.Error:
+                if ways:
+                    connection.close()
+                    continue
+            # The last way is handed out whatever it says: a part of the file may be readable.
+            return connection
+
+    url = URL.create("sqlite+pysqlite", database=str(path))
+    return create_engine(url, creator=connect, hide_parameters=True, poolclass=NullPool)
+
+
 def error_line(error: BaseException) -> str:
     """The first line of what the database said, without statement and parameters."""
     cause: object = error.orig if isinstance(error, DBAPIError) else error
@@ -161,7 +210,7 @@ def told(url: URL) -> Iterator[None]:
         line = error_line(error)
         if url.password:
             line = line.replace(str(url.password), "***")
-        raise DatabaseError(f"{describe(url)}: {line}") from error
+        raise DatabaseError(f"{describe(url)}: {line}", kind_of(error, url)) from error
 
 
 def revision(connection: Connection) -> str | None:
@@ -176,11 +225,44 @@ def require_revision(connection: Connection) -> None:
     """Refuse a database that another version of the program made.
 
     Raises:
-        DatabaseError: it is empty, older or newer.
+        DatabaseError: it is empty, older, newer, or has lost its tables.
     """
     found = revision(connection)
-    if found != REVISION:
-        raise DatabaseError(
-            f"{describe(connection.engine.url)}: its schema is {found or 'empty'}, this program "
-            f"needs {REVISION}: run `leadone db upgrade`"
-        )
+    if found == REVISION:
+        return
+    if found is None:
+        require_no_loss(connection)
+        kind = Kind.EMPTY
+    else:
+        kind = Kind.NEWER if found > REVISION else Kind.OLDER
+    cure = "install the version of leadone that made it"
+    if kind is not Kind.NEWER:
+        cure = "run `leadone db upgrade`"
+    raise DatabaseError(
+        f"{describe(connection.engine.url)}: its schema is {found or 'empty'}, this program "
+        f"needs {REVISION}: {cure}",
+        kind,
+    )
+
+
+def require_no_loss(connection: Connection) -> None:
+    """Refuse a SQLite file without a revision that was not always empty: tables would be remade.
+
+    Raises:
+        DatabaseError: it lost its revision, or the list of its tables.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    tables = set(inspect(connection).get_table_names())
+    pages, unused = (
+        connection.exec_driver_sql(f"PRAGMA {count}").scalar_one()
+        for count in ("page_count", "freelist_count")
+    )
+    if tables & Base.metadata.tables.keys():
+        what = "its tables are there and its revision is not"
+    elif not tables and pages > 1 + unused:
+        what = f"the list of its tables is empty, and {pages} pages hold something"
+    else:
+        return
+    line = f"{describe(connection.engine.url)}: it is damaged: {what}"
+    raise DatabaseError(line, Kind.DAMAGED)

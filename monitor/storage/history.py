@@ -99,8 +99,12 @@ class History:
         """
         self._url = parse_url(database)
         self._engine = open_engine(self._url, read_only=True)
-        with self._reading() as connection:
-            require_revision(connection)
+        try:
+            with self._reading() as connection:
+                require_revision(connection)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

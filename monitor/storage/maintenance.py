@@ -32,10 +32,12 @@ from monitor.storage.database import (
     describe,
     open_engine,
     parse_url,
+    require_no_loss,
     require_revision,
     revision,
     told,
 )
+from monitor.storage.kinds import Kind
 from monitor.storage.schema import (
     REVISION,
     AlarmChangeRow,
@@ -100,8 +102,11 @@ def upgrade(url: str) -> None:
         if found is not None and found not in steps:
             raise DatabaseError(
                 f"{describe(parsed)}: its schema {found} is newer than this program, which knows "
-                f"{REVISION}: install the version of leadone that made it"
+                f"{REVISION}: install the version of leadone that made it",
+                Kind.NEWER,
             )
+        if found is None:
+            require_no_loss(config.attributes["connection"])
         command.upgrade(config, "head")
 
 
