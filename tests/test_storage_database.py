@@ -1,13 +1,16 @@
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import select, text
+from storage_samples import chunk
 
 from monitor.storage.database import DatabaseError, open_as_it_lies, open_engine, parse_url, told
 from monitor.storage.history import History
@@ -202,3 +205,49 @@ def test_kinds_of_a_server(postgres):
         assert refusal(url, open_history).kind == Kind.AWAY
     finally:
         postgres.start()
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o640), (0o027, 0o640), (0o077, 0o600), (0, 0o640)]
+)
+async def test_a_new_database_is_not_for_everybody(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        url = f"sqlite:///{tmp_path}/leadone.db"
+        upgrade(url)
+        writer = Writer(url)
+        writer.start()
+        await writer.store(chunk())
+        files = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
+        writer.stop()
+    finally:
+        os.umask(before)
+    assert files == dict.fromkeys(("leadone.db", "leadone.db-wal", "leadone.db-shm"), mode)
+
+
+def test_a_database_that_everybody_may_read_is_narrowed(tmp_path):
+    path = tmp_path / "leadone.db"
+    url = stored(path, "killed")
+    files = [path, Path(f"{path}-wal"), Path(f"{path}-shm")]
+    for file in files:
+        file.chmod(0o664)
+    with structlog.testing.capture_logs() as logs:
+        open_history(url)
+        path.chmod(0o664)
+        open_history(url)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert all(stat.S_IMODE(f.stat().st_mode) == 0o660 for f in files if f.exists())
+    assert logs == [
+        {"event": "database_was_open_to_everybody", "log_level": "warning", "file": str(path)}
+    ]
+
+
+def test_narrowing_on_a_read_only_disk_is_no_hindrance(small_disk):
+    path = small_disk.folder / "leadone.db"
+    url = stored(path, "killed")
+    path.chmod(0o644)
+    small_disk.read_only()
+    with structlog.testing.capture_logs() as logs:
+        open_history(url)
+        open_history(url)
+    assert [log["event"] for log in logs] == ["database_is_open_to_everybody"]

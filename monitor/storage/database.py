@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from monitor.storage.kinds import Kind, kind_of
+from monitor.storage.modes import create_private, narrow
 from monitor.storage.schema import REVISION, Base
 
 BUSY_TIMEOUT_S = 5.0
@@ -104,6 +105,10 @@ def open_engine(url: URL, *, create: bool = False, read_only: bool = False) -> E
     power cut or a crash of the kernel may undo the last commits (those since the last checkpoint or
     the system's own flush, some seconds), but never damages the file.
 
+    A SQLite file is created for its owner and, where the umask lets it, for reading by the group,
+    whatever else the umask would allow; one that everybody may read is narrowed. Its log and index
+    get the same mode from SQLite.
+
     Args:
         url: from ``parse_url``.
         create: whether a missing SQLite file is created.
@@ -129,6 +134,9 @@ def open_engine(url: URL, *, create: bool = False, read_only: bool = False) -> E
     def connect() -> sqlite3.Connection:
         # Readers open for writing too: after a crash the first one has to recover the log.
         mode = "rwc" if create else "rw"
+        if create:
+            create_private(path)
+        narrow(path)
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}",
             uri=True,
