@@ -4,6 +4,7 @@ from ingest.recordings import RecordingError
 from models.bundle import BundleError
 from monitor.config import ConfigError
 from monitor.storage.database import DatabaseError
+from monitor.storage.only_one import AnotherError
 
 
 class CommandError(Exception):
@@ -14,4 +15,4 @@ class MisuseError(CommandError):
     """A command was asked something that makes no sense; the message says what does."""
 
 
-KNOWN = (BundleError, CommandError, ConfigError, DatabaseError, RecordingError)
+KNOWN = (AnotherError, BundleError, CommandError, ConfigError, DatabaseError, RecordingError)
