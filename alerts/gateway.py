@@ -1,4 +1,4 @@
-"""When the gateway itself needs somebody: it falls behind, cannot store, cannot tell.
+"""When the gateway itself needs somebody: it falls behind or stands still, cannot store or tell.
 
 As the engine of the heart's alarms it has no clock and does no input or output.
 """
@@ -16,6 +16,7 @@ GATEWAY = "gateway"
 
 BEHIND, DATABASE, DISK, CLOCK, MODEL = "behind", "database", "disk", "clock", "model"
 RHYTHM_MODEL = "rhythm-model"
+STALLED = "stalled"
 CHANNEL = "channel"
 """The kinds of condition; behind ``channel:`` stands which one."""
 
@@ -31,10 +32,12 @@ class _Patience:
     right_s: float
 
 
-# A database that is restarted is back within a minute; a channel has its own retries; the rest is
-# told at once by who looks at it.
+# A database that is restarted is back within a minute; a channel has its own retries; what stands
+# still must be told within a minute, before the watchdog restarts the daemon; the rest is told at
+# once by who looks at it.
 _PATIENCE = {
     BEHIND: _Patience(30.0, 120.0),
+    STALLED: _Patience(30.0, 10.0),
     DATABASE: _Patience(60.0, 10.0),
     CHANNEL: _Patience(60.0, 0.0),
 }

@@ -49,6 +49,10 @@ _BY_CONDITION = {
         "watching is falling behind",
         f"See what else runs on the gateway, or restart it. {_UNWATCHED_ALL}",
     ),
+    "stalled": Plain(
+        "part of the watch stands still",
+        f"If this is not over in five minutes, restart the gateway. {_UNWATCHED_ALL}",
+    ),
     "database": Plain(
         "what is seen cannot be stored",
         f"See that the gateway's database runs and its disk works. {_UNWATCHED_ALL}",

@@ -25,6 +25,8 @@ PRIORITIES: Final[Mapping[str, Priority]] = {
     "electrodes": Priority.MEDIUM,
     "signal": Priority.MEDIUM,
     "battery": Priority.LOW,
+    # Whoever relies on the watch is not watched, and only a restart helps.
+    "stalled": Priority.HIGH,
     "behind": Priority.MEDIUM,
     "database": Priority.MEDIUM,
     "disk": Priority.MEDIUM,

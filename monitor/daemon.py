@@ -30,6 +30,7 @@ from monitor.metrics import (
 )
 from monitor.observe import observation
 from monitor.pauses import PauseWatch
+from monitor.progress import Progress, Stage
 from monitor.quality import Reason
 from monitor.results import WindowResult, unread
 from monitor.ring import Ring
@@ -100,6 +101,7 @@ class Daemon:
         on_chunk: called with whatever a source gave as soon as it is received, on the event loop,
             before it is stored: what waits for nothing. It must be done within a millisecond.
         on_result: called with every stored result, on the event loop.
+        progress: is told what enters and leaves each stage.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Daemon:
         ended: Mapping[Stream, int] | None = None,
         on_chunk: Sequence[Callable[[Chunk | RrIntervals], None]] = (),
         on_result: Sequence[Callable[[WindowResult], None]] = (),
+        progress: Progress | None = None,
     ) -> None:
         self._sources = sources
         self._writer = writer
@@ -124,6 +127,7 @@ class Daemon:
         self._ended = dict(ended or {})
         self._on_chunk = on_chunk
         self._on_result = on_result
+        self._progress = progress or Progress()
         self._rings: dict[Stream, Ring] = {}
         self._rr_rings: dict[Stream, RrRing] = {}
         self._windows: asyncio.Queue[Window | _Pause] = asyncio.Queue(_WINDOWS_WAITING)
@@ -280,12 +284,14 @@ class Daemon:
             )
             return
         acknowledge = chunk.acknowledge if isinstance(chunk, Chunk) else None
-        await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
+        with self._progress.within(Stage.INTAKE, chunk.stream):
+            await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
         if self._left[chunk.stream]:
             await self._caught_up.wait()
             if self._left[chunk.stream]:
                 return  # a stop cut the backlog off; this is a part of the next run's
-        await self._cut(chunk, live=live)
+        with self._progress.within(Stage.INTAKE, chunk.stream):
+            await self._cut(chunk, live=live)
 
     async def _cut(self, chunk: Chunk | RrIntervals, *, live: bool = False) -> None:
         ended_ns = self._ended.pop(chunk.stream, None)
@@ -334,6 +340,7 @@ class Daemon:
         while live and self._windows.full():
             await self._skip(self._windows.get_nowait())
         await self._windows.put(item)
+        self._progress.enter(Stage.ANALYSIS, item.stream)
         WINDOW_QUEUE.set(self._windows.qsize())
 
     async def _skip(self, item: "Window | _Pause") -> None:
@@ -345,6 +352,7 @@ class Daemon:
             else:
                 await self._conclude_pause(item)
         finally:
+            self._progress.leave(Stage.ANALYSIS, item.stream, skipped=True)
             self._windows.task_done()
 
     async def _cut_rr(self, packet: RrIntervals) -> None:
@@ -388,11 +396,14 @@ class Daemon:
             settled: called once they are durable, however late, or refused for good.
         """
         storing = keep(self._storing, attempt(self._writer, refused, records, stream=str(stream)))
+        self._progress.enter(Stage.STORAGE, stream)
+        storing.add_done_callback(lambda _: self._progress.leave(Stage.STORAGE, stream))
         if settled is not None:
             storing.add_done_callback(
                 lambda done: settled() if not done.cancelled() and done.result() else None
             )
-        patience_s: float | None = PATIENCE_S if self._writer.healthy else 0.0
+        stands_still = self._progress.stands_still(Stage.STORAGE, PATIENCE_S) is not None
+        patience_s: float | None = 0.0 if stands_still or not self._writer.healthy else PATIENCE_S
         if len(self._storing) > _MOST_UNSTORED:
             patience_s = None
         await asyncio.wait({storing}, timeout=patience_s)
@@ -418,7 +429,8 @@ class Daemon:
                     for item in batch
                 )
             )
-            for _ in batch:
+            for item in batch:
+                self._progress.leave(Stage.ANALYSIS, item.stream)
                 self._windows.task_done()
             WINDOW_QUEUE.set(self._windows.qsize())
 

@@ -1,4 +1,4 @@
-"""Looks after the gateway itself: its database, disk, clock, processor, model and channels."""
+"""Looks after the gateway itself: its database, disk, clock, model, channels, and that it moves."""
 
 import asyncio
 import shutil
@@ -15,11 +15,13 @@ from alerts.gateway import (
     DISK,
     MODEL,
     RHYTHM_MODEL,
+    STALLED,
     GatewayWatch,
 )
 from alerts.technical import Moment
-from monitor import irregularity
+from monitor import irregularity, watchdog
 from monitor.contacts import now as present
+from monitor.progress import Progress, Stage, Stall
 from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.stopping import pause
@@ -41,6 +43,16 @@ _FREE_SHARE = 0.02
 # Windows that are skipped this near to each other are skipped all the time; one alone is a hiccup.
 _SKIPPING_NS = 15_000_000_000
 
+# Nothing that works takes so long for one chunk, batch or commit. With the patience of the alarm
+# people are told within a minute, and the sign of life stops after that (``monitor.watchdog``).
+_STILL_S = 10.0
+
+_OF_STAGE = {
+    Stage.INTAKE: "taking in the signal of {}",
+    Stage.ANALYSIS: "the analysis of {}",
+    Stage.STORAGE: "storing the signal of {}",
+}
+
 # So many windows in a row that the model could not read are no accident.
 _MODEL_FAILURES = 3
 
@@ -54,6 +66,7 @@ class Gateway:
         database: its URL.
         channels: names of the configured ones.
         conclude: takes the changes.
+        progress: whether the path of a sample moves.
         now: the time.
     """
 
@@ -65,14 +78,17 @@ class Gateway:
         channels: Collection[str],
         conclude: Callable[[Sequence[Change]], None],
         *,
+        progress: Progress | None = None,
         now: Callable[[], Moment] = present,
     ) -> None:
         self._watch = watch
+        self._progress = progress or Progress()
+        self._write_failures = 0
         self._writer = writer
         self._folder = folder_of(database)
         self._conclude = conclude
         self._now = now
-        self._conditions = {BEHIND, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL}
+        self._conditions = {BEHIND, STALLED, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL}
         self._conditions.update(f"{CHANNEL}:{name}" for name in channels)
         # Of a channel that was not used yet nobody knows whether it works.
         self._channels: dict[str, str | None] = {}
@@ -129,6 +145,7 @@ class Gateway:
         behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < _SKIPPING_NS
         why = f"{self._skipped} windows were not read for lack of time"
         self._say(BEHIND, behind, why if behind else "all windows are read in time again")
+        self._look_for_stall()
         for name, wrong in self._channels.items():
             condition = f"{CHANNEL}:{name}"
             self._say(condition, wrong is not None, wrong or f"{name} delivers again")
@@ -139,6 +156,16 @@ class Gateway:
             self._say(MODEL, True, why)
         elif self._classified:
             self._say(MODEL, False, "the model reads windows again")
+
+    def _look_for_stall(self) -> None:
+        failures = self._writer.failures
+        if failures != self._write_failures:
+            # A database that is away is told of as such; the writer itself works.
+            self._write_failures = failures
+            self._progress.works(Stage.STORAGE)
+        stall = self._progress.stalled(_STILL_S)
+        why = "everything moves again" if stall is None else why_stalled(stall)
+        self._say(STALLED, stall is not None, why)
 
     def _look_slowly(self) -> None:
         utc_s = self._now().utc_ns / 1e9
@@ -162,3 +189,10 @@ class Gateway:
         change = self._watch.look(condition, self._now(), wrong=wrong, why=why)
         if change is not None:
             self._conclude([change])
+
+
+def why_stalled(stall: Stall) -> str:
+    """What stands still, in words, and what becomes of it."""
+    what = _OF_STAGE[stall.stage].format(stall.stream)
+    then = "leadone is restarted by itself" if watchdog.is_asked() else "restart leadone"
+    return f"{what} has stood still for {stall.seconds:.0f} s; {then}"

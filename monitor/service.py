@@ -176,6 +176,7 @@ async def serve(
                 ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
                 on_chunk=[parts.chunk, watch.add],
                 on_result=[*on_result, *parts.on_result],
+                progress=parts.progress,
             )
             _log.info(
                 "ready",

@@ -23,6 +23,7 @@ from monitor.devices import Devices
 from monitor.gateway import Gateway
 from monitor.handover import attempt, keep
 from monitor.metrics import RESULTS_REFUSED
+from monitor.progress import Progress
 from monitor.results import WindowResult
 from monitor.storage.history import History
 from monitor.storage.writer import Writer
@@ -70,6 +71,7 @@ class Watchers:
         self._writer = writer
         self._straps = straps
         self._attended = attended
+        self.progress = Progress()
         self._devices: Devices | None = None
         self._keeping: set[asyncio.Task[bool]] = set()
         changes = list(on_change)
@@ -105,6 +107,7 @@ class Watchers:
             config.database.get_secret_value(),
             names_of_channels,
             self.alarms.conclude,
+            progress=self.progress,
         )
         self._dead_man = self._make_dead_man() if attended else None
         self._heartbeat = self._make_heartbeat(channels) if attended else None
@@ -145,7 +148,11 @@ class Watchers:
             configured.url.get_secret_value(),
             configured.every,
             hop_s=self._config.window.hop,
-            works=lambda: self._writer.healthy and self.gateway.model_works,
+            works=lambda: (
+                self._writer.healthy
+                and self.gateway.model_works
+                and self.progress.stalled(watchdog.STALLED_S) is None
+            ),
             on_channel=self._channel,
         )
 
@@ -199,7 +206,7 @@ class Watchers:
         running = [self._straps.run(self._writer, stop, conclude)]
         if self._attended:
             running += [self.alarms.run(self._history, stop), self.gateway.run(stop)]
-            running.append(watchdog.feed(stop))
+            running.append(watchdog.feed(stop, self.progress))
         if self._devices is not None:
             running.append(self._devices.run(stop))
         if self._house is not None:

@@ -112,6 +112,10 @@ def test_the_table_of_devices_and_gateway_is_what_they_are() -> None:
             f"{patience('behind').wrong_s:g} s",
             f"{patience('behind').right_s:g} s in time",
         ),
+        gateway.STALLED: (
+            f"{gateway_look._STILL_S + patience('stalled').wrong_s:g} s",
+            f"{patience('stalled').right_s:g} s in motion",
+        ),
         gateway.DATABASE: (
             f"{patience('database').wrong_s:g} s",
             f"{patience('database').right_s:g} s stored",

@@ -51,6 +51,7 @@ from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
 from monitor.config import Config
 from monitor.daemon import Daemon
+from monitor.progress import Progress, Stage
 from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.resume import backlog, restore
@@ -60,6 +61,7 @@ from monitor.storage import database
 from monitor.storage import writer as writer_module
 from monitor.storage.history import History
 from monitor.storage.maintenance import check
+from monitor.storage.writer import Writer
 from monitor.window import Gap, Window
 
 SINUS = Episode(EpisodeKind.SINUS_RHYTHM, 40)
@@ -485,6 +487,80 @@ async def test_a_result_that_no_database_takes_is_counted_and_its_alarm_told(url
     assert starts(windows(url)) == [0, 5, 10, 20]
     assert metric("results_refused") == before + 1
     assert "not stored" in [log["event"] for log in logs]
+
+
+# --- what stands still
+
+
+class Held(FakeAnalyzer):
+    """Analyses nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def analyze(self, windows: Any) -> list[WindowResult]:
+        assert self.go_on.wait(60)
+        return super().analyze(windows)
+
+
+async def test_a_dead_analysis_is_seen_and_a_slow_one_is_not(url: str) -> None:
+    analyzer, progress = Held(), Progress()
+    writer = started(url)
+    daemon = Daemon(
+        [Told(seconds(*range(40)), live=True)],
+        writer=writer,
+        analyzer=analyzer,
+        alarms=Alarms(fake_engine(), writer),
+        length_s=10,
+        hop_s=5,
+        progress=progress,
+    )
+    running = asyncio.create_task(run(daemon))
+    await until(lambda: progress.stalled(0.5) is not None)
+    stall = progress.stalled(0.5)
+    assert stall is not None
+    assert (stall.stage, stall.stream) == (Stage.ANALYSIS, STREAM)
+    analyzer.go_on.set()
+    await running
+    assert progress.stalled(0) is None
+
+
+async def test_a_writer_that_never_comes_round_is_seen_and_not_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread hangs: no error, and chunks are heard, cut and read all the same."""
+    hangs, progress = threading.Event(), Progress()
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.3)
+    commit = Writer._commit
+
+    def hang(writer: Writer, groups: Any) -> None:
+        hangs.wait(60)
+        commit(writer, groups)
+
+    monkeypatch.setattr(Writer, "_commit", hang)
+    results: list[WindowResult] = []
+    writer = started(url)
+    daemon = Daemon(
+        [Told(seconds(*range(300)), live=True)],
+        writer=writer,
+        analyzer=FakeAnalyzer(),
+        alarms=Alarms(fake_engine(), writer),
+        length_s=10,
+        hop_s=5,
+        on_result=[results.append],
+        progress=progress,
+    )
+    running = asyncio.create_task(run(daemon))
+    await until(lambda: len(results) >= 58, 20)
+    await until(lambda: progress.stalled(0.5) is not None)
+    stall = progress.stalled(0.5)
+    assert stall is not None
+    assert stall.stage is Stage.STORAGE
+    hangs.set()
+    await running
+    assert len(segments(url)) == 300
+    assert progress.stalled(0) is None
 
 
 # --- alarms

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import math
+import re
 import shutil
 import signal
 import sqlite3
@@ -26,6 +27,7 @@ from ingest.simulator import SimulatorSource
 from models.bundle import DEFAULT, Bundle, find_bundle
 from monitor import irregularity
 from monitor.gateway import Gateway
+from monitor.progress import Progress, Stage
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import WindowResult
 from monitor.storage.history import History
@@ -68,7 +70,8 @@ class Watched:
     def __init__(self, *left: Alarm, channels: tuple[str, ...] = ("bob", "eve")) -> None:
         self.now_s = 0.0
         self.set_by_s = 0.0
-        self.writer = SimpleNamespace(last_error=None)
+        self.writer = SimpleNamespace(last_error=None, failures=0)
+        self.progress = Progress(lambda: round(self.now_s * S))
         self.changes: list[Change] = []
         self.gateway = Gateway(
             GatewayWatch(left),
@@ -76,6 +79,7 @@ class Watched:
             "sqlite:////var/lib/leadone/leadone.db",
             channels,
             self.changes.extend,
+            progress=self.progress,
             now=lambda: Moment(
                 (1_800_000_000 + round(self.now_s + self.set_by_s)) * S, round(self.now_s * S)
             ),
@@ -184,6 +188,54 @@ def test_windows_that_nobody_had_the_time_to_read(disk: SimpleNamespace) -> None
     assert len(watched.changes) == 1
     watched.sleep(100)
     assert watched.told[1:] == [("behind", State.ENDED)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (Stage.INTAKE, "taking in the signal of anna/strap has stood still for 40 s"),
+        (Stage.ANALYSIS, "the analysis of anna/strap has stood still for 40 s"),
+        (Stage.STORAGE, "storing the signal of anna/strap has stood still for 40 s"),
+    ],
+)
+@pytest.mark.parametrize("asks", [True, False])
+def test_what_stands_still_is_told_within_a_minute_with_its_stage(
+    disk: SimpleNamespace, stage: Stage, words: str, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if asks:
+        monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+        monkeypatch.setenv("WATCHDOG_USEC", "90000000")
+    watched = Watched()
+    watched.sleep(5)
+    watched.progress.enter(stage, STREAM)
+    watched.sleep(30)
+    watched.progress.leave(stage, STREAM)
+    watched.progress.enter(stage, STREAM)
+    watched.sleep(39)
+    assert watched.told == []
+    watched.sleep(2)
+    (raised,) = watched.changes
+    assert (raised.alarm.condition, raised.alarm.priority) == ("stalled", Priority.HIGH)
+    then = "leadone is restarted by itself" if asks else "restart leadone"
+    assert re.sub("4[01] s", "40 s", raised.reason) == f"{words}; {then}"
+    watched.sleep(60)
+    watched.progress.leave(stage, STREAM)
+    watched.sleep(12)
+    assert watched.told[1:] == [("stalled", State.ENDED)]
+
+
+def test_a_database_that_is_away_for_an_hour_is_no_stall(disk: SimpleNamespace) -> None:
+    """A restart would bring it no nearer, and lose what waits for it in memory."""
+    watched = Watched()
+    watched.progress.enter(Stage.STORAGE, STREAM)
+    watched.writer.last_error = "sqlite: disk I/O error"
+    for _ in range(720):
+        watched.sleep(5)
+        watched.writer.failures += 1
+    assert watched.told == [("database", State.ACTIVE)]
+    # But a thread that does not come back to say so is one.
+    watched.sleep(45)
+    assert watched.told[1:] == [("stalled", State.ACTIVE)]
 
 
 def test_a_model_that_fails_at_window_after_window(disk: SimpleNamespace) -> None:

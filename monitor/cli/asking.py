@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from alerts.conditions import Alarm
-from alerts.gateway import BEHIND, CHANNEL, CLOCK, DATABASE, DISK, GATEWAY, MODEL, RHYTHM_MODEL
+from alerts.gateway import (
+    BEHIND,
+    CHANNEL,
+    CLOCK,
+    DATABASE,
+    DISK,
+    GATEWAY,
+    MODEL,
+    RHYTHM_MODEL,
+    STALLED,
+)
 from alerts.ledger import ALL_ALARMS
 from alerts.lethal import UNSEEN
 from alerts.records import Presence, Signal
@@ -248,7 +258,7 @@ def _require(config: Config, patient: str) -> None:
 def _require_kind(config: Config, patient: str, kind: str) -> None:
     """Refuse a kind that no alarm of the patient is of: a pause of it would pause nothing."""
     named: tuple[str, ...] = (CHANNEL,)
-    known = {BEHIND, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL, CHANNEL}
+    known = {BEHIND, STALLED, DATABASE, DISK, CLOCK, MODEL, RHYTHM_MODEL, CHANNEL}
     if patient != GATEWAY:
         bundle = bundle_or_why_none(config)
         usable = bundle if isinstance(bundle, Bundle) else None

@@ -85,6 +85,7 @@ class Writer:
         self._deadline: float | None = None
         self._outage_since: float | None = None
         self._last_error: str | None = None
+        self._failures = 0
         self._commit_since: float | None = None
         self._thread: threading.Thread | None = None
 
@@ -103,6 +104,11 @@ class Writer:
         if since is not None and (waited_s := time.monotonic() - since) > _NO_ANSWER_S:
             return f"{describe(self._url)}: no answer for {waited_s:.0f} s"
         return self._last_error
+
+    @property
+    def failures(self) -> int:
+        """How many attempts to write have failed: while it grows, the thread works and tries on."""
+        return self._failures
 
     def start(self) -> None:
         """Look at the database and start the thread.
@@ -301,6 +307,7 @@ class Writer:
 
     def _failed(self, error: Exception, groups: list[_Group]) -> None:
         metrics.WRITE_FAILURES.inc()
+        self._failures += 1
         self._disconnect()
         self._last_error = f"{describe(self._url)}: {error_line(error)}"
         if self._outage_since is None:
