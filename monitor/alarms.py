@@ -16,11 +16,12 @@ from alerts.records import HAPPENED, Notification, Output, Presence, Signal
 from alerts.rhythm import LETHAL, RhythmSeen
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
-from ingest.chunk import Chunk
+from ingest.chunk import Chunk, Stream
 from monitor.composing import Composer, Help
 from monitor.contacts import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import RESULTS_REFUSED
+from monitor.observe import Observer
 from monitor.outbox import Outbox, Urgency
 from monitor.requests import answer
 from monitor.results import WindowResult
@@ -87,6 +88,7 @@ class Alarms:
             return now().utc_ns
 
         self._engine = engine
+        self._observer = Observer()
         self._rhythms = rhythms or RhythmEngine()
         self._signals = Signals(plan_for)
         self._writer = writer
@@ -137,6 +139,7 @@ class Alarms:
         kept = history.signals_since(now.utc_ns - _OFF_KEPT_NS)
         waiting = history.waiting()
         self._known = {signal.alarm.id: signal for signal in kept}
+        self._observer.restore(history.active_alarms(), now)
         self._signals.restore(kept, history.pauses(now.utc_ns), [n for n, _ in waiting])
         self._outbox.restore(waiting)
         for alarm_id in self._known:
@@ -148,9 +151,21 @@ class Alarms:
         rule = self._engine.policy(patient).pause
         return None if rule is None else rule.seconds
 
-    def step(self, observation: Observation) -> list[Change]:
+    def window(self, result: WindowResult) -> list[Change]:
         """What a window changes about the conditions of a heart."""
-        return self._engine.step(observation)
+        limit_s = self.pause_s(result.stream.patient)
+        return self._engine.step(self._observer.window(result, limit_s, self._now()))
+
+    def paused(self, stream: Stream, seen: Observation) -> None:
+        """Take in a pause that lasts; what it changes is told at once, and stored beside.
+
+        Args:
+            stream: whose signal shows it, of which ``samples`` were taken in before.
+            seen: what the rules see of it.
+        """
+        self._observer.paused(stream, seen, self._now())
+        self._composer.paused(stream)
+        self._at_once(self._engine.step(seen))
 
     def signal(self, changes: Sequence[Change]) -> list[Output]:
         """What changes of conditions change about whom is told; to be stored with them."""

@@ -47,7 +47,7 @@ class _Known:
         stream: whose window decided it; None for technical ones.
         window_ns: UTC start of that window.
         arrived_ns: UTC time at which the signal came that raised it, if that was late.
-        strip: the signal that raised it, of an alarm that windows have no part in.
+        strip: the signal that raised it, of an alarm that was raised before it was stored.
     """
 
     reason: str = ""
@@ -106,6 +106,8 @@ class Composer:
         self._seen: dict[str, dict[str, RhythmSeen]] = {}
         # Whose verdict came last, by patient.
         self._heard: dict[str, Stream] = {}
+        # Whose signal showed the last pause, by patient.
+        self._paused: dict[str, Stream] = {}
         # Not the loop's own threads: there reads of a database may hang.
         self._drawing = Threads("strips", limit=2)
 
@@ -141,6 +143,10 @@ class Composer:
         self._pulses.rhythm(seen)
         seen_by[seen.device] = seen
 
+    def paused(self, stream: Stream) -> None:
+        """Keep whose signal shows a pause, before ``change``."""
+        self._paused[stream.patient] = stream
+
     def samples(self, chunk: Chunk) -> None:
         """Keep the last seconds of each stream, for strips that must not wait."""
         self._recent.add(chunk)
@@ -158,6 +164,10 @@ class Composer:
             if stream is not None:
                 known.strip = self._recent.strip(stream, change.at_ns)
             return
+        paused = self._paused.pop(change.alarm.patient, None)
+        if paused is not None and change.alarm.condition == "pause":
+            # It is told before it is stored.
+            known.strip = self._recent.strip(paused, change.at_ns)
         last = self._good.get(change.alarm.patient)
         if last is not None:
             # What decided it is the end of what is stored by now.
@@ -257,10 +267,10 @@ class Composer:
     async def _strip(self, notification: Notification, alarm: Alarm, known: _Known) -> bytes | None:
         name = self._patients.get(alarm.patient) or alarm.patient
         try:
-            if is_of_rhythm(alarm):
-                strip = known.strip
-                if strip is None or notification.kind is Kind.REMINDER:
-                    return None
+            strip = known.strip
+            if is_of_rhythm(alarm) and notification.kind is Kind.REMINDER:
+                return None
+            if strip is not None:
                 async with asyncio.timeout(_STRIP_S):
                     return await self._drawing.run(lambda: _drawn(strip, name))
             if self._history is None or known.stream is None:

@@ -5,7 +5,6 @@ from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,6 +17,7 @@ from ingest.rr import RrIntervals
 from ingest.source import Source
 from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
+from monitor.contacts import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import (
     CHUNKS_FAILED,
@@ -28,8 +28,7 @@ from monitor.metrics import (
     WINDOWS_FAILED,
     WINDOWS_SKIPPED,
 )
-from monitor.observe import observation
-from monitor.pauses import PauseWatch
+from monitor.pauses import Pauses
 from monitor.progress import Progress, Stage
 from monitor.quality import Reason
 from monitor.results import WindowResult, unread
@@ -58,6 +57,12 @@ _BATCH = 8
 # beyond that sources wait too, since raw segments are never dropped.
 _MOST_UNSTORED = 20_000
 
+# An earlier run heard what it stored, and told of it; an older pause is not of now.
+_OLD_PAUSE_NS = 60_000_000_000
+
+# How often to look whether what came before of a recording is read.
+_READ_LOOK_S = 0.01
+
 # Between two runs less than this is no time without a watch, only a rounding of time stamps.
 _UNWATCHED_NS = 1_000_000_000
 
@@ -66,24 +71,6 @@ _LET_GO_S = 15.0
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    """A time without a beat, seen while it lasts.
-
-    Attributes:
-        stream: whose.
-        seen: what the alarm rules take in.
-    """
-
-    stream: Stream
-    seen: Observation
-
-    @property
-    def start_ns(self) -> int:
-        """UTC time of its start, in nanoseconds."""
-        return self.seen.start_ns
 
 
 class Daemon:
@@ -130,12 +117,12 @@ class Daemon:
         self._progress = progress or Progress()
         self._rings: dict[Stream, Ring] = {}
         self._rr_rings: dict[Stream, RrRing] = {}
-        self._windows: asyncio.Queue[Window | _Pause] = asyncio.Queue(_WINDOWS_WAITING)
+        self._windows: asyncio.Queue[Window] = asyncio.Queue(_WINDOWS_WAITING)
         self._taking: set[asyncio.Task[None]] = set()
         self._last_of: dict[Stream, asyncio.Task[None]] = {}
         self._storing: set[asyncio.Task[bool]] = set()
         self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._pauses: dict[Stream, PauseWatch] = {}
+        self._pauses = Pauses(alarms.pause_s)
         self._left: Counts[Stream] = Counts()
         self._caught_up = asyncio.Event()
 
@@ -154,7 +141,7 @@ class Daemon:
             backlog: chunks that an earlier run stored but whose windows it did not; they are
                 analysed first. What ``stop`` cuts off of it is left to the next run.
             recent: chunks that an earlier run stored and on which the signal to come follows; only
-                ``on_chunk`` is called with them, and before anything else is done.
+                the watch for pauses and ``on_chunk`` hear them, before anything else is done.
             last: awaited when all is analysed, while the writer still writes.
         """
         analysis = asyncio.create_task(self._analyze())
@@ -188,8 +175,10 @@ class Daemon:
     async def _feed(self, recent: Sequence[Chunk], backlog: Sequence[Chunk | RrIntervals]) -> None:
         """Cut what an earlier run left, then take in all sources until they end."""
         self._left.update(chunk.stream for chunk in backlog)
-        for seen in recent:
-            tell(self._on_chunk, seen)
+        for chunk in recent:
+            pause = self._hear(chunk)
+            if pause is not None and present().utc_ns - pause.end_ns <= _OLD_PAUSE_NS:
+                self._paused(chunk.stream, pause)
             await asyncio.sleep(0)  # so that what it raised is told meanwhile
         # Beside each other: an hour of windows that nobody read must keep nobody from being heard.
         await asyncio.gather(
@@ -234,11 +223,13 @@ class Daemon:
                 async with aclosing(source.chunks()) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
                         delay = _FIRST_RETRY_S
-                        tell(self._on_chunk, chunk)
+                        pause = self._hear(chunk)
                         if source.live:
+                            if pause is not None:
+                                self._paused(chunk.stream, pause)
                             await self._beside(chunk)
                         else:
-                            await self._whole(self._take(chunk, live=False))
+                            await self._whole(self._take_in_turn(chunk, pause))
             except Exception:  # noqa: BLE001 - whatever a device or driver does
                 SOURCE_FAILURES.labels(source.name).inc()
                 _log.exception("source failed", source=source.name, retry_s=delay)
@@ -247,6 +238,37 @@ class Daemon:
             else:
                 _log.info("source ended", source=source.name)
                 return
+
+    def _hear(self, chunk: Chunk | RrIntervals) -> Observation | None:
+        """Let those hear a chunk who wait for nothing; say whether it shows a pause that lasts.
+
+        Windows would tell of that too late, inference and database perhaps not at all.
+        """
+        tell(self._on_chunk, chunk)
+        return self._pauses.add(chunk) if isinstance(chunk, Chunk) else None
+
+    def _paused(self, stream: Stream, pause: Observation) -> None:
+        """Decide on a pause and tell at once."""
+        try:
+            self._alarms.paused(stream, pause)
+        except Exception:  # noqa: BLE001 - it must not end the watch
+            WINDOWS_FAILED.inc()
+            _log.exception("alarms failed", stream=str(stream), start_ns=pause.start_ns)
+
+    async def _take_in_turn(self, chunk: Chunk | RrIntervals, pause: Observation | None) -> None:
+        """Take a chunk of a source that can wait, after what came before is read.
+
+        A recording is heard as fast as it can be stored, far ahead of the windows that are read:
+        the alarms of each time are to be those of that time. What stands still is not waited for.
+        """
+        if pause is not None:
+            while (  # noqa: ASYNC110 - what stands still sets no event
+                self._progress.waits(Stage.ANALYSIS, chunk.stream)
+                and self._progress.stands_still(Stage.ANALYSIS, PATIENCE_S) is None
+            ):
+                await asyncio.sleep(_READ_LOOK_S)
+            self._paused(chunk.stream, pause)
+        await self._take(chunk, live=False)
 
     async def _whole(self, step: Coroutine[Any, Any, None]) -> None:
         """Do a step of one chunk; stopping must not tear one that has begun."""
@@ -303,27 +325,6 @@ class Daemon:
         else:
             await self._cut_ecg(chunk, live=live)
 
-    async def _look_for_pause(self, chunk: Chunk, *, live: bool) -> None:
-        """Look whether the heart goes without a beat now: windows would tell too late."""
-        stream = chunk.stream
-        try:
-            watch = self._pauses.get(stream)
-            if watch is None:
-                limit_s = self._alarms.pause_s(stream.patient)
-                if limit_s is None:
-                    return
-                watch = self._pauses[stream] = PauseWatch(stream, limit_s)
-            # A millisecond every few chunks, and nothing for the others: another thread costs more.
-            seen = watch.add(chunk)
-        except Exception:  # noqa: BLE001 - the windows still tell of it
-            self._pauses.pop(stream, None)
-            WINDOWS_FAILED.inc()
-            _log.exception("pauses not looked for", stream=str(stream), start_ns=chunk.start_ns)
-            return
-        if seen is not None:
-            # Behind the windows that wait: older ones after it would speak against it.
-            await self._queue(_Pause(stream, seen), live=live)
-
     async def _cut_ecg(self, chunk: Chunk, *, live: bool) -> None:
         ring = self._rings.get(chunk.stream)
         if ring is None:
@@ -334,25 +335,21 @@ class Daemon:
             await self._record_gap(gap)
         for window in cut.windows:
             await self._queue(window, live=live)
-        await self._look_for_pause(chunk, live=live)
 
-    async def _queue(self, item: "Window | _Pause", *, live: bool) -> None:
+    async def _queue(self, window: Window, *, live: bool) -> None:
         while live and self._windows.full():
             await self._skip(self._windows.get_nowait())
-        await self._windows.put(item)
-        self._progress.enter(Stage.ANALYSIS, item.stream)
+        await self._windows.put(window)
+        self._progress.enter(Stage.ANALYSIS, window.stream)
         WINDOW_QUEUE.set(self._windows.qsize())
 
-    async def _skip(self, item: "Window | _Pause") -> None:
+    async def _skip(self, window: Window) -> None:
         """Store a window that nobody has the time to read."""
         try:
-            if isinstance(item, Window):
-                WINDOWS_SKIPPED.inc()
-                await self._conclude(unread(item, Reason.SKIPPED))
-            else:
-                await self._conclude_pause(item)
+            WINDOWS_SKIPPED.inc()
+            await self._conclude(unread(window, Reason.SKIPPED))
         finally:
-            self._progress.leave(Stage.ANALYSIS, item.stream, skipped=True)
+            self._progress.leave(Stage.ANALYSIS, window.stream, skipped=True)
             self._windows.task_done()
 
     async def _cut_rr(self, packet: RrIntervals) -> None:
@@ -414,23 +411,11 @@ class Daemon:
             batch = [await self._windows.get()]
             while len(batch) < _BATCH and not self._windows.empty():
                 batch.append(self._windows.get_nowait())
-            windows = [item for item in batch if isinstance(item, Window)]
-            results = iter(
-                await loop.run_in_executor(self._inference, self._analyze_batch, windows)
-                if windows
-                else []
-            )
+            results = await loop.run_in_executor(self._inference, self._analyze_batch, batch)
             # Each decides on alarms before it first waits, and so in this order.
-            await asyncio.gather(
-                *(
-                    self._conclude(next(results))
-                    if isinstance(item, Window)
-                    else self._conclude_pause(item)
-                    for item in batch
-                )
-            )
-            for item in batch:
-                self._progress.leave(Stage.ANALYSIS, item.stream)
+            await asyncio.gather(*(self._conclude(result) for result in results))
+            for window in batch:
+                self._progress.leave(Stage.ANALYSIS, window.stream)
                 self._windows.task_done()
             WINDOW_QUEUE.set(self._windows.qsize())
 
@@ -444,21 +429,14 @@ class Daemon:
                 return [unread(batch[0], Reason.FAILED)]
         return [result for window in batch for result in self._analyze_batch([window])]
 
-    def _decide(self, of: "WindowResult | _Pause") -> tuple[list[Change], list[Output]]:
+    def _decide(self, result: WindowResult) -> tuple[list[Change], list[Output]]:
         changes: list[Change] = []
         try:
-            changes = self._alarms.step(of.seen if isinstance(of, _Pause) else observation(of))
+            changes = self._alarms.window(result)
             return changes, self._alarms.signal(changes)
         except Exception:  # noqa: BLE001 - nor must it end the watch of all the others
-            _failed("alarms failed", of)
+            _failed("alarms failed", result)
         return changes, []
-
-    async def _conclude_pause(self, pause: "_Pause") -> None:
-        """Decide on alarms, store the changes, then tell."""
-        changes, outputs = self._decide(pause)
-        if changes:
-            await self._store(RESULTS_REFUSED, pause.stream, *changes, *outputs)
-            self._alarms.tell(changes, outputs)
 
     async def _conclude(self, result: WindowResult) -> None:
         """Decide on alarms, store result and changes as one, then tell."""
@@ -473,7 +451,7 @@ def _start_ns(chunk: Chunk | RrIntervals) -> int:
     return start_ns(chunk) if isinstance(chunk, RrIntervals) else chunk.start_ns
 
 
-def _failed(event: str, window: "Window | RrWindow | WindowResult | _Pause") -> None:
+def _failed(event: str, window: Window | RrWindow | WindowResult) -> None:
     """Log the exception that a window led to, and count it."""
     WINDOWS_FAILED.inc()
     _log.exception(event, stream=str(window.stream), start_ns=window.start_ns)

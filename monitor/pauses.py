@@ -10,18 +10,23 @@ at a rail, or picks up more than a body lets through; a heart that pauses leaves
 the amplifier's noise as they were.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from alerts.conditions import Observation
 from ingest.chunk import Chunk, Stream
 from monitor.beats import Beats
 from monitor.filters import LOWEST_RATE, Bands, split
+from monitor.metrics import WINDOWS_FAILED
 from monitor.quality import Reason, assess
 from monitor.window import Window
+
+_log = structlog.get_logger()
 
 # The grade of ``monitor.quality`` was fitted on windows of this length.
 _LENGTH_S = 10.0
@@ -348,3 +353,34 @@ class PauseWatch:
     def _number(self, at_s: float) -> int:
         """Number in the run of the sample at a time in the ten seconds."""
         return self._total - len(self._samples) + round(at_s * self._rate)
+
+
+class Pauses:
+    """Watches all streams of a daemon, ahead of everything that takes time.
+
+    Args:
+        limit_s: gives the shortest pause of a patient that counts, in seconds; None where none
+            does.
+    """
+
+    def __init__(self, limit_s: Callable[[str], float | None]) -> None:
+        self._limit_s = limit_s
+        self._watches: dict[Stream, PauseWatch] = {}
+
+    def add(self, chunk: Chunk) -> Observation | None:
+        """Take what a source gave and say what ``PauseWatch.add`` does; it never raises."""
+        stream = chunk.stream
+        try:
+            watch = self._watches.get(stream)
+            if watch is None:
+                limit_s = self._limit_s(stream.patient)
+                if limit_s is None:
+                    return None
+                watch = self._watches[stream] = PauseWatch(stream, limit_s)
+            # A millisecond every few chunks, and nothing for the others: another thread costs more.
+            return watch.add(chunk)
+        except Exception:  # noqa: BLE001 - the windows still tell of it
+            self._watches.pop(stream, None)
+            WINDOWS_FAILED.inc()
+            _log.exception("pauses not looked for", stream=str(stream), start_ns=chunk.start_ns)
+            return None

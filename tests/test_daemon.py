@@ -6,6 +6,7 @@ import functools
 import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from alerts.policy import Policy
 from alerts.records import Presence, Signal
 from ingest.chunk import Chunk, Stream
 from ingest.episodes import Episode, EpisodeKind, Script
-from ingest.simulator import SimulatorSource
+from ingest.simulator import SimulatorSource, simulate
 from ingest.source import Source
 from models.bundle import DEFAULT, find_bundle
 from models.runtime import Runtime
@@ -489,7 +490,33 @@ async def test_a_result_that_no_database_takes_is_counted_and_its_alarm_told(url
     assert "not stored" in [log["event"] for log in logs]
 
 
-# --- what stands still
+# --- what waits for nothing
+
+
+def pausing(pause_s: float = 9.0, after_s: float = 0.0) -> list[Chunk]:
+    """Half a minute of sinus rhythm, a pause that is told at 40 s or so, and sinus rhythm."""
+    episodes = [
+        Episode(EpisodeKind.SINUS_RHYTHM, 30),
+        Episode(EpisodeKind.SINUS_ARREST, 38, per_minute=1.5, pause_s=pause_s),
+    ]
+    if after_s:
+        episodes.append(Episode(EpisodeKind.SINUS_RHYTHM, after_s))
+    microvolts = simulate(Script(tuple(episodes)), rate=130.0, seed=1).microvolts
+    return [
+        Chunk(STREAM, T0 + n * S, 130.0, microvolts[130 * n : 130 * (n + 1)])
+        for n in range(len(microvolts) // 130 if after_s else 60)
+    ]
+
+
+def pauses(url: str) -> list[tuple[State, float]]:
+    """States of pauses and when they began, in seconds from ``T0``."""
+    with History(url) as history:
+        return [
+            (change.state, (change.at_ns - T0) / S)
+            for alarm in history.alarms("anna", *ALWAYS)
+            for change in history.changes(alarm.id)
+            if alarm.condition == "pause"
+        ]
 
 
 class Held(FakeAnalyzer):
@@ -502,6 +529,88 @@ class Held(FakeAnalyzer):
     def analyze(self, windows: Any) -> list[WindowResult]:
         assert self.go_on.wait(60)
         return super().analyze(windows)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 30.0])
+async def test_a_pause_waits_for_neither_inference_nor_database(
+    url: str, after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.1)
+    analyzer, changes = Held(), []
+    # Most of them lie before the pause, and all are read after it was told.
+    chunks = pausing(after_s=after_s)
+    daemon = watch(
+        url,
+        Told(chunks, live=True),
+        analyzer=analyzer,
+        engine=Engine(lambda _: Policy()),
+        on_change=[changes.append],
+    )
+    with locked(url):
+        running = asyncio.create_task(run(daemon))
+        await until(lambda: bool(changes))
+        assert (changes[0].alarm.condition, changes[0].state) == ("pause", State.ACTIVE)
+        assert windows(url) == []
+    analyzer.go_on.set()
+    await running
+    assert len(windows(url)) > 10
+    states = pauses(url)
+    # Without more, too few windows end after the pause was seen to end it, and more than enough
+    # before that.
+    assert [state for state, _ in states] == [State.ACTIVE, State.ENDED][: 2 if after_s else 1]
+    assert states[0][1] < 50
+
+
+async def test_pauses_of_a_recording_are_those_of_their_time(url: str) -> None:
+    """It is heard as fast as the disk takes it, minutes ahead of the windows that are read."""
+    first = pausing(after_s=40)
+    shift_ns = first[-1].end_ns - T0
+    second = [replace(chunk, start_ns=chunk.start_ns + shift_ns) for chunk in pausing(after_s=40)]
+
+    class Slow(FakeAnalyzer):
+        def analyze(self, windows: Any) -> list[WindowResult]:
+            time.sleep(0.2)
+            return super().analyze(windows)
+
+    engine = Engine(lambda _: Policy())
+    await run(watch(url, Told([*first, *second]), analyzer=Slow(), engine=engine))
+    assert [state for state, _ in pauses(url)] == [State.ACTIVE, State.ENDED] * 2
+
+
+@pytest.mark.parametrize(("ago_s", "told"), [(5, True), (70, False)])
+async def test_a_pause_that_an_earlier_run_stored_is_told_if_it_is_of_now(
+    url: str, ago_s: float, told: bool
+) -> None:
+    """As after a kill in the middle of one."""
+    heard = [chunk for chunk in pausing() if chunk.end_ns <= T0 + 46 * S]
+    shift_ns = time.time_ns() - round(ago_s * S) - heard[-1].end_ns
+    recent = [replace(chunk, start_ns=chunk.start_ns + shift_ns) for chunk in heard]
+    changes: list[Change] = []
+    daemon = watch(url, engine=Engine(lambda _: Policy()), on_change=[changes.append])
+    await run(daemon, recent=recent)
+    assert [change.alarm.condition for change in changes] == ["pause"] * told
+
+
+async def test_a_backlog_raises_no_pause_of_now_nor_breaks_the_run_of_what_comes(url: str) -> None:
+    """What is of now is heard while the backlog of the stream waits, and only that."""
+    chunks = pausing(after_s=60)
+    await leave_behind(url, chunks)
+    late = [replace(chunk, start_ns=chunk.start_ns + 600 * S) for chunk in pausing()]
+    analyzer, changes = Held(), []
+    daemon = watch(
+        url,
+        Told(late, live=True),
+        analyzer=analyzer,
+        engine=Engine(lambda _: Policy()),
+        on_change=[changes.append],
+    )
+    running = asyncio.create_task(run(daemon, backlog=chunks))
+    await until(lambda: bool(changes))
+    assert changes[0].at_ns > T0 + 600 * S
+    analyzer.go_on.set()
+    await running
+    # The windows of the backlog, read later, have not ended it.
+    assert [state for state, _ in pauses(url)] == [State.ACTIVE]
 
 
 async def test_a_dead_analysis_is_seen_and_a_slow_one_is_not(url: str) -> None:
