@@ -96,6 +96,15 @@ class Signals:
                     wanted_ns = bout.signal.since_ns
                 bout.waiting[notification.key] = Waiting(notification, wanted_ns)
 
+    @property
+    def ahead_ns(self) -> int | None:
+        """UTC less the steady clock as taken into account last; None before the first call.
+
+        All that was put out since is in this clock: whoever hands over what is due compares it with
+        the steady clock and this, not with UTC, which may have been set since.
+        """
+        return self._utc_ahead_ns
+
     def on(self, patient: str) -> tuple[Signal, ...]:
         """The signals of a patient that are not off, oldest alarm first."""
         found = [

@@ -17,8 +17,8 @@ from alerts.rhythm import LETHAL, RhythmSeen
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
 from ingest.chunk import Chunk, Stream
+from monitor.clock import now as present
 from monitor.composing import Composer, Help
-from monitor.contacts import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import RESULTS_REFUSED
 from monitor.observe import Observer
@@ -101,7 +101,7 @@ class Alarms:
             store=self.store,
             on_channel=on_channel,
             urgency=self._urgency,
-            now_ns=utc_ns,
+            now=now,
         )
         self._on_change = on_change
         self._on_signals = on_signals
@@ -233,6 +233,13 @@ class Alarms:
         """
         while any(waiting is outputs for waiting in self._pending):
             self._outbox.take(self._pending.pop(0))
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        """Have the outbox go by the signals' clock, once it knows all that they moved."""
+        ahead_ns = self._signals.ahead_ns
+        if ahead_ns is not None and not self._pending:
+            self._outbox.follow(ahead_ns)
 
     def conclude(self, changes: Sequence[Change]) -> None:
         """Store changes of conditions with their signals, then tell; returns at once."""
@@ -292,7 +299,10 @@ class Alarms:
         due_ns = self._signals.next_due()
         if due_ns is None:
             return _LOOK_S
-        return min(_LOOK_S, max(0.01, (due_ns - self._now().utc_ns) / 1e9))
+        now = self._now()
+        ahead_ns = self._signals.ahead_ns
+        time_ns = now.utc_ns if ahead_ns is None else now.steady_ns + ahead_ns
+        return min(_LOOK_S, max(0.01, (due_ns - time_ns) / 1e9))
 
     def _look(self) -> None:
         now = self._now()
@@ -304,6 +314,7 @@ class Alarms:
                 (self._lost.add if lost else self._lost.discard)(patient)
                 self._do(self._signals.signal_lost(patient, lost, now))
         self._do(self._signals.tick(now))
+        self._set_clock()
 
     async def _answer(self, history: History) -> None:
         try:

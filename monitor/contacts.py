@@ -1,6 +1,5 @@
 """From configured contacts to channels and to the plan of who is told when."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING
 from alerts.conditions import Priority
 from alerts.escalation import HIGH_REPEAT_S, MEDIUM_REPEAT_S, Ladder, LethalLadder, Plan, Step
 from alerts.quiet import QuietHours
-from alerts.technical import Moment
 from monitor.config import Config, ConfigError
 from monitor.config.alarms import (
     AppriseConfig,
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
     from alerts.channels.channel import Channel
 
 _REPEAT_S = {Priority.HIGH: HIGH_REPEAT_S, Priority.MEDIUM: MEDIUM_REPEAT_S, Priority.LOW: None}
-
-
-def now() -> Moment:
-    """The time; its steady clock goes on while the machine sleeps."""
-    return Moment(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 
 def build_channels(config: Config) -> dict[str, list["Channel"]]:

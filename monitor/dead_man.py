@@ -8,7 +8,6 @@ watched then, and a service outside that should not mind that at night can be to
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +17,7 @@ from alerts.channels.channel import DeliveryError
 from alerts.channels.threads import Threads
 from alerts.channels.webhook import cause, hush, in_words
 from alerts.gateway import DEAD_MAN
+from monitor.clock import steady_s
 from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.stopping import pause
@@ -61,7 +61,7 @@ class DeadMan:
         hop_s: float,
         works: Callable[[], bool],
         on_channel: Callable[[str, str | None], None],
-        monotonic_s: Callable[[], float] = time.monotonic,
+        monotonic_s: Callable[[], float] = steady_s,
     ) -> None:
         self._url = url
         self._every_s = every_s

@@ -9,7 +9,7 @@ import structlog
 from alerts.conditions import Alarm, Change
 from alerts.technical import DeviceWatch, Moment
 from ingest.chunk import Stream
-from monitor.contacts import now as present
+from monitor.clock import now as present
 from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.stopping import pause

@@ -20,7 +20,8 @@ from alerts.gateway import (
 )
 from alerts.technical import Moment
 from monitor import irregularity, watchdog
-from monitor.contacts import now as present
+from monitor.clock import now as present
+from monitor.clock import steady_s
 from monitor.progress import Progress, Stage, Stall
 from monitor.quality import Reason
 from monitor.results import WindowResult
@@ -133,8 +134,8 @@ class Gateway:
         slowly_s = 0.0
         while not stop.is_set():
             self._look()
-            if time.monotonic() >= slowly_s:
-                slowly_s = time.monotonic() + _SLOWLY_S
+            if steady_s() >= slowly_s:
+                slowly_s = steady_s() + _SLOWLY_S
                 self._look_slowly()
             await pause(stop, _LOOK_S)
 

@@ -14,6 +14,7 @@ import structlog
 from alerts.channels.channel import Message
 from alerts.conditions import Priority
 from alerts.wording import Watch, still_watching
+from monitor.clock import steady_s
 from monitor.handover import keep
 from monitor.outbox import send
 from monitor.stopping import pause
@@ -66,7 +67,7 @@ class Heartbeat:
         on_channel: Callable[[str, str | None], None],
         on_delivered: Callable[[str], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        monotonic_s: Callable[[], float] = steady_s,
     ) -> None:
         self._every_days = 7 if configured.every == "week" else 1
         self._at = time_of_day.fromisoformat(configured.at)

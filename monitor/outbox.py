@@ -2,13 +2,16 @@
 
 What is urgent does not stand behind what is not, on no channel.
 
+What is due goes by the steady clock. A notification says in UTC when it is due, by the clock as
+the signals took it last (``Outbox.follow``): a clock that is set hastens nothing here, since the
+signals move every notification (``ClockSet``) before this hears of it.
+
 What is to be told is in the database before it is here, written with the change that it tells of.
 Here it is kept in memory too, so that a database that is away silences nobody.
 """
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -18,6 +21,8 @@ import structlog
 
 from alerts.channels.channel import DeliveryError, Message
 from alerts.records import Cancelled, ClockSet, Kind, Notification, Output
+from alerts.technical import Moment
+from monitor.clock import now as present
 from monitor.handover import keep
 from monitor.metrics import NOTIFICATION_FAILURES, NOTIFICATIONS_SENT, NOTIFICATIONS_WAITING
 from monitor.storage.records import Delivery, Record, Settled
@@ -62,7 +67,7 @@ class _Item:
     order: int
     attempts: int = 0
     ready_s: float = 0.0
-    """By the monotonic clock; a retry waits for it."""
+    """By the steady clock; a retry waits for it."""
     first_s: float | None = None
 
 
@@ -86,8 +91,7 @@ class Outbox:
         store: makes records durable, or leaves them to the writer.
         urgency: which notifications go first; those of one alarm go in their order all the same.
         on_channel: told whether a channel works, and why not.
-        now_ns: UTC time, in nanoseconds.
-        monotonic_s: a clock that nobody sets, in seconds.
+        now: the time.
     """
 
     def __init__(
@@ -98,15 +102,16 @@ class Outbox:
         store: Callable[..., Coroutine[None, None, None]],
         on_channel: Callable[[str, str | None], None],
         urgency: Callable[[Notification], Urgency] = lambda _: Urgency.USUAL,
-        now_ns: Callable[[], int] = time.time_ns,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        now: Callable[[], Moment] = present,
     ) -> None:
         self._compose = compose
         self._store = store
         self._on_channel = on_channel
         self._urgency = urgency
-        self._now_ns = now_ns
-        self._monotonic_s = monotonic_s
+        self._now = now
+        begun = now()
+        # UTC less the steady clock, as the signals have it.
+        self._ahead_ns = begun.utc_ns - begun.steady_ns
         self._of = {
             contact: [_Lane(channel) for channel in some] for contact, some in channels.items()
         }
@@ -147,6 +152,7 @@ class Outbox:
                 case Notification():
                     self._put(output, {})
                 case ClockSet():
+                    self._ahead_ns += output.by_ns
                     for lane in self._lanes:
                         for item in lane.items.values():
                             due_ns = item.notification.due_ns + output.by_ns
@@ -158,6 +164,19 @@ class Outbox:
                                 del lane.items[key]
                                 self._done.pop(key, None)
         NOTIFICATIONS_WAITING.set(self.waiting)
+
+    def follow(self, ahead_ns: int) -> None:
+        """Take over the signals' clock; to be called when all that they put out was taken.
+
+        Args:
+            ahead_ns: UTC less the steady clock, in nanoseconds.
+        """
+        self._ahead_ns = ahead_ns
+
+    def _time(self) -> tuple[int, float]:
+        """The time by which things are due, in UTC nanoseconds, and the steady clock in seconds."""
+        steady_ns = self._now().steady_ns
+        return steady_ns + self._ahead_ns, steady_ns / 1e9
 
     def _put(self, notification: Notification, attempts: Mapping[str, int]) -> None:
         self._order += 1
@@ -220,7 +239,7 @@ class Outbox:
         What is urgent is tried once though the receiver has asked to be left alone: it asked that
         of something else.
         """
-        now_ns, now_s = self._now_ns(), self._monotonic_s()
+        now_ns, now_s = self._time()
         first: tuple[Urgency, _Item] | None = None
         blocked: set[str] = set()
         for item in sorted(lane.items.values(), key=_by_due):
@@ -240,8 +259,8 @@ class Outbox:
         return None if first is None else first[1]
 
     def _idle_s(self, lane: _Lane) -> float:
-        """How long until ``_next`` may find one; a second at most, for the clock may be set."""
-        now_ns, now_s = self._now_ns(), self._monotonic_s()
+        """How long until ``_next`` may find one; a second at most, for the machine may sleep."""
+        now_ns, now_s = self._time()
         of_alarm: dict[str, float] = {}
         soonest = _IDLE_S
         for item in sorted(lane.items.values(), key=_by_due):
@@ -268,7 +287,7 @@ class Outbox:
             await self._settle(lane, item, FAILED, "nothing to be told any more")
             return
         if item.first_s is None:
-            item.first_s = self._monotonic_s()
+            item.first_s = self._time()[1]
         item.attempts += 1
         error = await self._send(lane, item, message)
         if error is not None:
@@ -289,7 +308,7 @@ class Outbox:
         self._on_channel(name, str(error))
         if lane.items.get(key) is not item:
             return  # somebody has answered meanwhile: it is void, and not tried again
-        given_up = self._monotonic_s() - (item.first_s or 0.0) >= GIVE_UP_S
+        given_up = self._time()[1] - (item.first_s or 0.0) >= GIVE_UP_S
         if error.permanent or given_up:
             _log.error("not told, for good", channel=name, key=key, reason=str(error))
             await self._settle(lane, item, FAILED, str(error))
@@ -299,7 +318,7 @@ class Outbox:
             "not told yet", channel=name, key=key, reason=str(error), again_in_s=round(wait_s, 1)
         )
         await self._keep(
-            lane, Delivery(key, name, RETRYING, item.attempts, self._now_ns(), str(error))
+            lane, Delivery(key, name, RETRYING, item.attempts, self._now().utc_ns, str(error))
         )
 
     async def _send(self, lane: _Lane, item: _Item, message: Message) -> DeliveryError | None:
@@ -326,7 +345,7 @@ class Outbox:
 
     def _is_outdated(self, lane: _Lane, item: _Item) -> bool:
         """Whether a later message of the same alarm is due as well."""
-        now_ns, alarm_id = self._now_ns(), item.notification.alarm_id
+        (now_ns, _), alarm_id = self._time(), item.notification.alarm_id
         return any(
             other.notification.alarm_id == alarm_id
             and other.notification.due_ns <= now_ns
@@ -336,7 +355,7 @@ class Outbox:
 
     def _later(self, lane: _Lane, item: _Item, retry_after_s: float | None) -> float:
         """Put a message off; a receiver that asks to be left alone is."""
-        now_s = self._monotonic_s()
+        now_s = self._time()[1]
         doublings = min(max(0, item.attempts - 1), 10)
         longest_s = URGENT_RETRY_S if self._is_urgent(item) else LONGEST_RETRY_S
         wait_s = min(FIRST_RETRY_S * 2.0**doublings, longest_s)
@@ -352,7 +371,8 @@ class Outbox:
         key = notification.key
         lane.items.pop(key, None)
         NOTIFICATIONS_WAITING.set(self.waiting)
-        records: list[Record] = [Delivery(key, name, state, item.attempts, self._now_ns(), error)]
+        at_ns = self._now().utc_ns
+        records: list[Record] = [Delivery(key, name, state, item.attempts, at_ns, error)]
         done = self._done.setdefault(key, {})
         done[name] = state
         lanes = self._of[notification.contact]

@@ -15,6 +15,7 @@ from alerts.conditions import Alarm, Change
 from alerts.technical import DeviceWatch, Moment, device_of, end, is_technical
 from ingest.chunk import Stream
 from ingest.source import Source
+from monitor.clock import steady_ns
 from monitor.config import Config, ConfigError
 from monitor.handover import PATIENCE_S, attempt, keep
 from monitor.metrics import RESULTS_REFUSED, STRAP_BATTERY, STRAP_CONNECTED
@@ -108,7 +109,7 @@ class Straps:
         *,
         timing: "link.Timing | None" = None,
         now_ns: Callable[[], int] = time.time_ns,
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic_ns: Callable[[], int] = steady_ns,
     ) -> None:
         self._timing = timing
         self._now_ns = now_ns

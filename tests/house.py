@@ -64,7 +64,7 @@ class Clock:
 def house_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Also makes everything look more often than it has to."""
     made = Clock()
-    monkeypatch.setattr("monitor.contacts.time", made)
+    monkeypatch.setattr("monitor.clock.time", made)
     for place in ("alarms._LOOK_S", "gateway._LOOK_S", "devices._LOOK_S", "outbox._IDLE_S"):
         monkeypatch.setattr(f"monitor.{place}", 0.02)
     return made

@@ -23,8 +23,8 @@ from alerts.rhythm import Rhythm, RhythmSeen
 from alerts.technical import Moment
 from ingest.chunk import Chunk
 from monitor.alarms import Alarms
+from monitor.clock import now as present
 from monitor.composing import Help
-from monitor.contacts import now as present
 from monitor.storage.history import History
 from monitor.storage.writer import Writer
 

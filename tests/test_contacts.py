@@ -16,8 +16,9 @@ from alerts.channels.webhook import WebhookChannel
 from alerts.escalation import Ladder, LethalLadder, Step
 from alerts.gateway import GATEWAY
 from alerts.quiet import QuietHours
+from monitor.clock import now
 from monitor.config import Config, ConfigError
-from monitor.contacts import build_channels, build_plans, now
+from monitor.contacts import build_channels, build_plans
 
 # Apprise's e-mail imports it for an encryption that is not used.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -12,6 +12,7 @@ from watching import T0, S, until
 from alerts.channels.channel import DeliveryError, Message
 from alerts.conditions import Priority
 from alerts.records import Cancelled, ClockSet, Kind, Notification
+from alerts.technical import Moment
 from monitor import outbox as outbox_module
 from monitor.outbox import DELIVERED, FAILED, GIVE_UP_S, LONGEST_RETRY_S, RETRYING, Outbox
 from monitor.storage.records import Delivery, Record, Settled
@@ -88,8 +89,7 @@ class Box:
             compose=self._compose,
             store=self._store,
             on_channel=lambda name, wrong: self.works.append((name, wrong)),
-            now_ns=self._utc_ns,
-            monotonic_s=lambda: self.now_s,
+            now=lambda: Moment(self._utc_ns(), round(self.now_s * S)),
         )
 
     def _utc_ns(self) -> int:

@@ -14,6 +14,7 @@ from alerts.rhythm import LETHAL, RhythmSeen
 from ingest.chunk import Stream
 from ingest.mqtt.broker import Broker
 from monitor.board import RHYTHMS
+from monitor.clock import steady_s
 from monitor.mqtt import topics
 from monitor.mqtt.acknowledgement import LONGEST, RefusedError, decode
 from monitor.mqtt.connection import ConnectError, Connection, Incoming
@@ -105,13 +106,13 @@ class MqttOut:
         """Take in a stored result."""
         patient = result.stream.patient
         if (state := self._states.get(patient)) is not None:
-            state.result(result, now_ns=self._now_ns(), now_s=time.monotonic())
+            state.result(result, now_ns=self._now_ns(), now_s=steady_s())
             self._soil(topics.state(patient))
 
     def rhythm(self, seen: RhythmSeen) -> None:
         """Take in a verdict of the watch for lethal rhythms; told at once if it is news."""
         state = self._states.get(seen.patient)
-        if state is not None and state.rhythm(seen, now_ns=self._now_ns(), now_s=time.monotonic()):
+        if state is not None and state.rhythm(seen, now_ns=self._now_ns(), now_s=steady_s()):
             self._soil(topics.state(seen.patient))
 
     def device(
@@ -140,11 +141,11 @@ class MqttOut:
         retry_s, told = _FIRST_RETRY_S, ""
         try:
             while not stop.is_set():
-                begun_s = time.monotonic()
+                begun_s = steady_s()
                 why = await self._tell(stop)
                 if stop.is_set():
                     break
-                if time.monotonic() - begun_s >= _STEADY_S:
+                if steady_s() - begun_s >= _STEADY_S:
                     retry_s, told = _FIRST_RETRY_S, ""
                 # One line for each new cause, not for each attempt.
                 if told != why:
@@ -190,12 +191,12 @@ class MqttOut:
         self._said_s.clear()
         self._tried = self._accepted
         self._dirty.update(self._payloads)
-        now_s = time.monotonic()
+        now_s = steady_s()
         self._leftovers.begin(now_s)
         again_s = now_s + _AGAIN_S
         while connection.why is None and not stop.is_set():
             self._wake.clear()
-            now_s = time.monotonic()
+            now_s = steady_s()
             if now_s >= again_s:
                 again_s = now_s + _AGAIN_S
                 self._dirty.update(self._repeated)
@@ -282,7 +283,7 @@ class MqttOut:
 
     def _state(self, patient: str) -> str:
         state = self._states[patient]
-        return json.dumps(state.as_json(now_ns=self._now_ns(), now_s=time.monotonic()))
+        return json.dumps(state.as_json(now_ns=self._now_ns(), now_s=steady_s()))
 
     def _alarm(self, patient: str) -> str:
         return json.dumps(alarms_as_json(self._alarms[patient]))
@@ -322,7 +323,7 @@ class MqttOut:
 
     def _refuse(self, reason: str, message: Incoming, detail: str) -> None:
         ACKNOWLEDGEMENTS_REFUSED.labels(reason).inc()
-        now_s = time.monotonic()
+        now_s = steady_s()
         # Whoever floods us must not flood the log too.
         if now_s - self._refused_s.get(reason, -math.inf) >= _REFUSED_S:
             self._refused_s[reason] = now_s
