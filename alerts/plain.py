@@ -42,8 +42,9 @@ _BY_CONDITION = {
     "rate:low": Plain("heart beats too slowly", LOOK),
     "pause": Plain("heart paused", LOOK),
     "clock": Plain(
-        "clock is wrong",
-        "Set the gateway's clock, or see that it reaches the internet. Times may be wrong so far.",
+        "a clock is wrong",
+        "Set the gateway's clock, or see that it reaches the internet; or set the device's. "
+        "Times may be wrong so far.",
     ),
     "behind": Plain(
         "watching is falling behind",

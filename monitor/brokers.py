@@ -11,7 +11,7 @@ from alerts.conditions import Change, State
 from alerts.delivery import describe
 from alerts.records import Presence, Signal
 from ingest.chunk import Stream
-from monitor.clock import steady_ns
+from monitor.clock import steady_ns, synchronised
 from monitor.config import Config
 from monitor.config.mqtt import MqttConfig
 from monitor.storage.records import RefusedMessage
@@ -57,6 +57,7 @@ def ecg_source(
         on_reject=on_reject,
         on_device=on_device,
         monotonic_ns=steady_ns,
+        synchronised=synchronised,
     )
 
 

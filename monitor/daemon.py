@@ -17,7 +17,7 @@ from ingest.rr import RrIntervals
 from ingest.source import Source
 from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
-from monitor.contacts import now as present
+from monitor.clock import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import (
     CHUNKS_FAILED,

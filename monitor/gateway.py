@@ -2,8 +2,7 @@
 
 import asyncio
 import shutil
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from alerts.conditions import Change
@@ -19,9 +18,11 @@ from alerts.gateway import (
     GatewayWatch,
 )
 from alerts.technical import Moment
+from ingest.chunk import Stream
 from monitor import irregularity, watchdog
 from monitor.clock import now as present
-from monitor.clock import steady_s
+from monitor.clock import steady_s, synchronised
+from monitor.clock_trouble import disagreement, impossible
 from monitor.progress import Progress, Stage, Stall
 from monitor.quality import Reason
 from monitor.results import WindowResult
@@ -32,10 +33,9 @@ from monitor.storage.writer import Writer
 _LOOK_S = 1.0
 _SLOWLY_S = 60.0
 
-# The day on which this was written: no clock that is right shows an earlier one.
-_EARLIEST_S = 1_795_219_200  # 2026-11-21
-# The gateways this runs on do not last so long.
-_LATEST_S = _EARLIEST_S + 25 * 365 * 86_400
+# A clock that disagrees with the devices' may be about to be set: a gateway that boots reaches its
+# time server within some seconds.
+_APART_NS = 20_000_000_000
 
 # A day of one patient takes some 40 MB; below this there are days left, not weeks.
 _FREE_BYTES = 500_000_000
@@ -93,6 +93,8 @@ class Gateway:
         self._conditions.update(f"{CHANNEL}:{name}" for name in channels)
         # Of a channel that was not used yet nobody knows whether it works.
         self._channels: dict[str, str | None] = {}
+        self._clocks_apart: Callable[[], Mapping[Stream, float]] = dict
+        self._agreed_ns = now().steady_ns
         self._skipped = 0
         self._skipped_ns: int | None = None
         self._failures = 0
@@ -109,6 +111,14 @@ class Gateway:
     def channel(self, name: str, wrong: str | None) -> None:
         """Take in whether a channel works, and why not."""
         self._channels[name] = wrong
+
+    def compare_clocks(self, apart: Callable[[], Mapping[Stream, float]]) -> None:
+        """Look from now on which devices' clocks disagree with the gateway's.
+
+        Args:
+            apart: gives those, and by how much each is ahead, in seconds.
+        """
+        self._clocks_apart = apart
 
     def no_model(self, why: str) -> None:
         """Take in that the model could not be loaded."""
@@ -143,6 +153,7 @@ class Gateway:
         error = self._writer.last_error
         self._say(DATABASE, error is not None, error or "the database can be written again")
         now = self._now()
+        self._look_at_clock(now)
         behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < _SKIPPING_NS
         why = f"{self._skipped} windows were not read for lack of time"
         self._say(BEHIND, behind, why if behind else "all windows are read in time again")
@@ -168,11 +179,16 @@ class Gateway:
         why = "everything moves again" if stall is None else why_stalled(stall)
         self._say(STALLED, stall is not None, why)
 
+    def _look_at_clock(self, now: Moment) -> None:
+        apart = disagreement(self._clocks_apart(), synchronised=synchronised())
+        if apart is None:
+            self._agreed_ns = now.steady_ns
+        elif now.steady_ns - self._agreed_ns < _APART_NS:
+            apart = None
+        why = "; ".join(filter(None, (impossible(now.utc_ns), apart)))
+        self._say(CLOCK, bool(why), why or "the gateway's clock is right, as far as one can see")
+
     def _look_slowly(self) -> None:
-        utc_s = self._now().utc_ns / 1e9
-        day = time.strftime("%Y-%m-%d", time.gmtime(utc_s))
-        wrong = not _EARLIEST_S <= utc_s <= _LATEST_S
-        self._say(CLOCK, wrong, f"the gateway's clock says {day}")
         if self._folder is not None:
             self._look_at_disk(self._folder)
         self._conclude(self._watch.end_unwatched(self._conditions, self._now()))

@@ -136,7 +136,9 @@ class Watchers:
             on_sending=[] if self._house is None else [self._house.sending],
         )
         patients = [patient.id for patient in self._config.patients]
-        return ecg_source(self._config.mqtt, patients, self._refused, self._device)
+        source = ecg_source(self._config.mqtt, patients, self._refused, self._device)
+        self.gateway.compare_clocks(source.clocks_apart)
+        return source
 
     def _make_dead_man(self) -> "DeadMan | None":
         configured = self._config.alarms.dead_man

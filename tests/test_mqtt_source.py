@@ -31,6 +31,7 @@ from ingest.mqtt.payload import Reason, RefusedError
 from ingest.mqtt.refusals import Refusals
 from ingest.mqtt.source import DeviceState, MqttSource, Rejection
 from ingest.mqtt.topics import TopicMap
+from ingest.mqtt.trust import Trust
 
 if TYPE_CHECKING:
     from mosquitto import Mosquitto
@@ -626,7 +627,15 @@ class Door:
     def __init__(self, **limits: Any) -> None:
         self.now_ns = 0
         self.left: list[Stream] = []
-        self.admission = Admission([TopicMap()], Limits(**limits), {"ann", "bob"}, self.left.append)
+        self.synchronised = True
+        self.behind_s = 0.0
+        self.admission = Admission(
+            [TopicMap()],
+            Limits(**limits),
+            {"ann", "bob"},
+            self.left.append,
+            Trust(60.0, lambda: self.synchronised),
+        )
 
     def knock(
         self, device: str, payload: bytes, *, patient: str = "ann", again: bool = False
@@ -637,7 +646,7 @@ class Door:
                 payload,
                 retained=False,
                 again=again,
-                utc_ns=START_NS,
+                utc_ns=START_NS - round(self.behind_s * SECOND),
                 now_ns=self.now_ns,
             )
         except RefusedError as error:

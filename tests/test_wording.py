@@ -185,7 +185,7 @@ def test_nothing_is_certain(probability: float, expected: str) -> None:
         ("electrodes:chest", "chest is off the skin", "Wet the electrodes"),
         ("signal:chest", "signal of chest cannot be read", "Wet the electrodes"),
         ("battery:chest", "battery of chest is low", "Change or charge it today."),
-        ("clock", "clock is wrong", "Set the gateway's clock"),
+        ("clock", "a clock is wrong", "Set the gateway's clock"),
         ("behind", "watching is falling behind", "See what else runs"),
         ("stalled", "part of the watch stands still", "If this is not over in five minutes"),
         ("database", "what is seen cannot be stored", "See that the gateway's database"),

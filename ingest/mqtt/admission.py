@@ -3,10 +3,16 @@
 import re
 from collections.abc import Callable, Collection, Sequence
 
+import structlog
+
 from ingest.chunk import Stream
+from ingest.mqtt.counts import UNTIMELY
 from ingest.mqtt.limits import Limits, Pace
 from ingest.mqtt.payload import Mapping, Message, Reason, RefusedError, check_time, decode
 from ingest.mqtt.topics import TopicMap
+from ingest.mqtt.trust import Trust
+
+_log = structlog.get_logger()
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -32,6 +38,7 @@ class Admission:
         limits: of every device.
         patients: those whose signal is taken.
         on_leave: told of a device that made room for another.
+        trust: whether the gateway's clock can be held against the times of messages.
     """
 
     def __init__(
@@ -40,10 +47,13 @@ class Admission:
         limits: Limits,
         patients: Collection[str],
         on_leave: Callable[[Stream], None],
+        trust: Trust,
     ) -> None:
         self._topics = topics
         self._limits = limits
         self._on_leave = on_leave
+        self._trust = trust
+        self._doubting = False
         self._devices: dict[str, dict[str, _Device]] = {patient: {} for patient in patients}
         # One pace for all that were never let in: who invents names cannot flood by them either.
         self._strangers: dict[str, Pace] = {}
@@ -90,13 +100,35 @@ class Admission:
                 )
             pace.spend()
         message = decode(payload, mapping, self._limits)
-        check_time(message.t0_ns, self._limits, utc_ns)
+        self._trust.hear(stream, message.end_ns, now_ns)
+        doubted = self._is_doubted(stream, message, utc_ns, now_ns)
         if device is None:
             self._make_room(stream, devices, now_ns)
             device = devices[stream.device] = _Device(Pace(self._limits.per_second, now_ns), now_ns)
         device.heard_ns = now_ns
-        device.pace.earn(message.t0_ns, message.end_ns)
+        device.pace.earn(message.t0_ns, message.end_ns, doubted=doubted)
         return stream, message
+
+    def _is_doubted(self, stream: Stream, message: Message, utc_ns: int, now_ns: int) -> bool:
+        """Whether the time of a message or the gateway's is wrong, and nobody knows which.
+
+        It is taken by the device's time then: its heart is watched, and nothing is lost.
+
+        Raises:
+            RefusedError: if it is the message's.
+        """
+        try:
+            check_time(message.t0_ns, self._limits, utc_ns)
+        except RefusedError as error:
+            if self._trust.trusted(utc_ns, now_ns):
+                self._doubting = False
+                raise
+            UNTIMELY.inc()
+            if not self._doubting:
+                self._doubting = True
+                _log.warning("mqtt_clock_not_trusted", stream=str(stream), detail=error.detail)
+            return True
+        return False
 
     def _whose(self, topic: str) -> tuple[Stream, Mapping]:
         for known in self._topics:

@@ -4,6 +4,10 @@ from prometheus_client import Counter, Gauge
 
 ACCEPTED = Counter("leadone_mqtt_messages", "MQTT messages taken in")
 REFUSED = Counter("leadone_mqtt_messages_refused", "MQTT messages refused, and why", ["reason"])
+UNTIMELY = Counter(
+    "leadone_mqtt_messages_untimely",
+    "MQTT messages taken in though they are too far from the gateway's clock, which is not trusted",
+)
 REPEATED = Counter("leadone_mqtt_messages_repeated", "MQTT messages that were delivered again")
 LOST = Counter("leadone_mqtt_messages_lost", "MQTT messages missing from a device's numbering")
 DROPPED = Counter(

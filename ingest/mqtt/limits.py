@@ -42,7 +42,9 @@ class Pace:
         self._full = max(_BURST, 10 * per_second)
         self._tokens = self._full
         self._filled_ns = now_ns
-        self._newest_ns = 0
+        # Of what agrees with the gateway's clock, and of what does not: after a clock was wrong the
+        # one must not keep the other from being new.
+        self._newest_ns = [0, 0]
 
     def exhausted(self, now_ns: int) -> bool:
         """Whether another message is too much at ``now_ns``, by a clock that nobody sets."""
@@ -54,11 +56,17 @@ class Pace:
         """Count one message."""
         self._tokens -= 1
 
-    def earn(self, start_ns: int, end_ns: int) -> None:
-        """Count the signal of an accepted message, from its UTC times in nanoseconds."""
-        new_ns = end_ns - max(start_ns, self._newest_ns)
+    def earn(self, start_ns: int, end_ns: int, *, doubted: bool = False) -> None:
+        """Count the signal of an accepted message, from its UTC times in nanoseconds.
+
+        Args:
+            start_ns: of its first sample.
+            end_ns: just after its last one.
+            doubted: whether that is too far from the gateway's clock.
+        """
+        new_ns = end_ns - max(start_ns, self._newest_ns[doubted])
         if new_ns > 0:
-            self._newest_ns = end_ns
+            self._newest_ns[doubted] = end_ns
             self._fill(new_ns / 1e9)
 
     def _fill(self, seconds: float) -> None:

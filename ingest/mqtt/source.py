@@ -15,6 +15,7 @@ from ingest.mqtt.order import Order, Ordered
 from ingest.mqtt.payload import RefusedError
 from ingest.mqtt.refusals import Refusals, Rejection
 from ingest.mqtt.topics import TopicMap
+from ingest.mqtt.trust import Trust
 
 __all__ = ["DeviceState", "MqttSource", "Rejection"]
 
@@ -51,6 +52,8 @@ class MqttSource:
         on_device: told when the contact or the battery of a device changes.
         now_ns: UTC time, in nanoseconds.
         monotonic_ns: a clock that nobody sets.
+        synchronised: whether something that knows the time has set the clock of ``now_ns``; while
+            nobody knows, no message is refused for its time (``ingest.mqtt.trust``).
     """
 
     def __init__(
@@ -64,13 +67,15 @@ class MqttSource:
         on_device: Callable[[DeviceState], None],
         now_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        synchronised: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = f"mqtt {broker}"
         self.live = True
         self._broker = broker
         self._filters = [topic.filter for topic in topics]
         self._payload = limits.payload
-        self._admission = Admission(topics, limits, patients, self._forget)
+        self._trust = Trust(limits.ahead, synchronised)
+        self._admission = Admission(topics, limits, patients, self._forget, self._trust)
         self._refusals = Refusals(on_reject)
         self._on_device = on_device
         self._now_ns = now_ns
@@ -79,6 +84,10 @@ class MqttSource:
         # Those among them in which messages wait for earlier ones: of hundreds, a few at most.
         self._held: dict[Stream, Order] = {}
         self._states: dict[Stream, tuple[bool | None, int | None]] = {}
+
+    def clocks_apart(self) -> dict[Stream, float]:
+        """The devices whose clocks disagree with the gateway's, and how far each is ahead, in s."""
+        return self._trust.apart(self._now_ns(), self._monotonic_ns())
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """Yield what the devices send, for ever; closing it disconnects from the broker."""
