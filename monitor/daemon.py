@@ -5,6 +5,7 @@ from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -36,7 +37,7 @@ from monitor.ring import Ring
 from monitor.rr import RrRing, RrWindow, is_possible, judge, start_ns
 from monitor.storage.records import Record
 from monitor.storage.writer import Writer
-from monitor.window import Gap, Window
+from monitor.window import NOT_RUNNING, Gap, Window
 
 _log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ _READ_LOOK_S = 0.01
 
 # Between two runs less than this is no time without a watch, only a rounding of time stamps.
 _UNWATCHED_NS = 1_000_000_000
+_ROUNDING_NS = 1_000_000
 
 # How long sources are waited for at the end: Bluetooth takes a few seconds to say goodbye.
 _LET_GO_S = 15.0
@@ -83,8 +85,8 @@ class Daemon:
         alarms: decides on them and tells, restored to where it stopped.
         length_s: window length, in seconds.
         hop_s: from one window to the next, in seconds.
-        ended: UTC ns at which an earlier run's signal of a stream ended; the time from then to its
-            first chunk is stored as a gap.
+        ended: UTC ns at which the stored signal of a stream ends; the time from then to its first
+            chunk is stored as a gap.
         on_chunk: called with whatever a source gave as soon as it is received, on the event loop,
             before it is stored: what waits for nothing. It must be done within a millisecond.
         on_result: called with every stored result, on the event loop.
@@ -125,6 +127,7 @@ class Daemon:
         self._pauses = Pauses(alarms.pause_s)
         self._left: Counts[Stream] = Counts()
         self._caught_up = asyncio.Event()
+        self._caught_up_of: dict[Stream, asyncio.Event] = {}
 
     async def run(
         self,
@@ -133,6 +136,7 @@ class Daemon:
         backlog: Sequence[Chunk | RrIntervals] = (),
         recent: Sequence[Chunk] = (),
         last: Callable[[], Awaitable[None]] | None = None,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Run until every source has ended or ``stop`` is set; then finish what is in flight.
 
@@ -143,14 +147,18 @@ class Daemon:
             recent: chunks that an earlier run stored and on which the signal to come follows; only
                 the watch for pauses and ``on_chunk`` hear them, before anything else is done.
             last: awaited when all is analysed, while the writer still writes.
+            beside: runs meanwhile, and is cancelled when the run is to end.
         """
         analysis = asyncio.create_task(self._analyze())
         feeding = asyncio.create_task(self._feed(recent, backlog))
         stopping = asyncio.create_task(stop.wait())
+        accompanying = None if beside is None else asyncio.create_task(beside())
         finishing: asyncio.Task[None] | None = None
         try:
             await asyncio.wait({stopping, feeding, analysis}, return_when=asyncio.FIRST_COMPLETED)
             feeding.cancel()
+            if accompanying is not None:
+                accompanying.cancel()
             # A source that does not let go must not keep what was seen from being analysed.
             letting_go = asyncio.gather(feeding, return_exceptions=True)
             _, hanging = await asyncio.wait({letting_go}, timeout=_LET_GO_S)
@@ -165,7 +173,7 @@ class Daemon:
             if last is not None:
                 await last()
         finally:
-            for task in (stopping, feeding, analysis, finishing):
+            for task in (stopping, feeding, analysis, finishing, accompanying):
                 if task is not None:
                     task.cancel()
             self._inference.shutdown(wait=False)
@@ -175,6 +183,7 @@ class Daemon:
     async def _feed(self, recent: Sequence[Chunk], backlog: Sequence[Chunk | RrIntervals]) -> None:
         """Cut what an earlier run left, then take in all sources until they end."""
         self._left.update(chunk.stream for chunk in backlog)
+        self._caught_up_of = {stream: asyncio.Event() for stream in self._left}
         for chunk in recent:
             pause = self._hear(chunk)
             if pause is not None and present().utc_ns - pause.end_ns <= _OLD_PAUSE_NS:
@@ -195,8 +204,11 @@ class Daemon:
                         "chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk)
                     )
                 self._left[chunk.stream] -= 1
+                if not self._left[chunk.stream]:
+                    self._caught_up_of[chunk.stream].set()
         finally:
-            self._caught_up.set()
+            for caught_up in (self._caught_up, *self._caught_up_of.values()):
+                caught_up.set()
 
     async def _finish(self) -> None:
         """Analyse and store all windows that still wait, those at the ends of runs included.
@@ -309,17 +321,23 @@ class Daemon:
         with self._progress.within(Stage.INTAKE, chunk.stream):
             await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
         if self._left[chunk.stream]:
-            await self._caught_up.wait()
+            await self._caught_up_of[chunk.stream].wait()
             if self._left[chunk.stream]:
                 return  # a stop cut the backlog off; this is a part of the next run's
         with self._progress.within(Stage.INTAKE, chunk.stream):
             await self._cut(chunk, live=live)
 
     async def _cut(self, chunk: Chunk | RrIntervals, *, live: bool = False) -> None:
-        ended_ns = self._ended.pop(chunk.stream, None)
+        ended_ns = self._ended.get(chunk.stream)
         begun_ns = _start_ns(chunk)
-        if ended_ns is not None and begun_ns - ended_ns > _UNWATCHED_NS:
-            await self._record_gap(Gap(chunk.stream, ended_ns, begun_ns, "leadone was not running"))
+        # What was stored already, and is cut before it, ends no time without a watch.
+        if ended_ns is not None and chunk.end_ns > ended_ns + _ROUNDING_NS:
+            del self._ended[chunk.stream]
+            if begun_ns - ended_ns > _UNWATCHED_NS:
+                if chunk.stream in self._rings or chunk.stream in self._rr_rings:
+                    chunk = replace(chunk, gap_cause=NOT_RUNNING)  # the ring tells of it
+                else:
+                    await self._record_gap(Gap(chunk.stream, ended_ns, begun_ns, NOT_RUNNING))
         if isinstance(chunk, RrIntervals):
             await self._cut_rr(chunk)
         else:
@@ -418,6 +436,17 @@ class Daemon:
                 self._progress.leave(Stage.ANALYSIS, window.stream)
                 self._windows.task_done()
             WINDOW_QUEUE.set(self._windows.qsize())
+
+    async def read_beside(self, windows: list[Window]) -> list[WindowResult]:
+        """Analyse windows of old signal as soon as no other waits; nothing is told of them.
+
+        Args:
+            windows: so few that one of now, which may come meanwhile, can wait for them.
+        """
+        await self._caught_up.wait()
+        await self._windows.join()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._inference, self._analyze_batch, windows)
 
     def _analyze_batch(self, batch: list[Window]) -> list[WindowResult]:
         """Analyse on the inference thread; a window that makes it fail fails alone."""

@@ -24,6 +24,16 @@ RHYTHMS_FAILED = Counter(
     "leadone_rhythms_failed", "Chunks at which the watch for lethal rhythms failed and began anew"
 )
 CHUNKS_FAILED = Counter("leadone_chunks_failed", "Stored chunks that could not be cut into windows")
+CHUNKS_UNREADABLE = Counter(
+    "leadone_chunks_unreadable", "Stored chunks whose samples could not be decoded"
+)
+BACKLOG = Gauge(
+    "leadone_backlog_seconds",
+    "Time of stored signal that is still to be looked through for what has no window",
+)
+BACKLOG_WINDOWS = Counter(
+    "leadone_backlog_windows", "Windows of old signal that were made up for in the background"
+)
 WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
 RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
 STRAP_CONNECTED = Gauge(

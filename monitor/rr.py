@@ -27,8 +27,8 @@ from monitor.quality import Grade, Quality, Reason
 from monitor.results import WindowResult
 from monitor.window import Gap
 
-# Straps send a packet a second, with or without a beat in it.
-_SILENCE_NS = 5_000_000_000
+SILENCE_NS = 5_000_000_000
+"""So long without a packet ends a run: straps send one a second, with or without a beat in it."""
 
 # A beat comes up to a second before its packet, at both ends of a stretch, and the radio adds to
 # it: what intervals and clock disagree by for that reason alone.
@@ -194,7 +194,7 @@ class RrRing:
         if silence_ns < -_DISORDER_NS:
             return Gap(self.stream, self._end_ns, packet.end_ns, "clock set back")
         begun_ns = start_ns(packet)
-        if silence_ns > _SILENCE_NS and begun_ns - self._end_ns > _JITTER_S * 1e9:
+        if silence_ns > SILENCE_NS and begun_ns - self._end_ns > _JITTER_S * 1e9:
             return Gap(self.stream, self._end_ns, begun_ns, packet.gap_cause or "no data")
         return None
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import structlog
 
@@ -19,6 +20,7 @@ from models.bundle import DEFAULT, Bundle, BundleError, find_bundle
 from models.rhythm.model import RhythmModel
 from models.runtime import Runtime
 from monitor.analysis import Analyzer
+from monitor.backlog import Backlog
 from monitor.config import Config, ConfigError
 from monitor.contacts import build_channels
 from monitor.daemon import Daemon
@@ -27,7 +29,7 @@ from monitor.handover import attempt
 from monitor.metrics import RESULTS_REFUSED
 from monitor.policies import build_policies
 from monitor.results import WindowResult
-from monitor.resume import backlog, recent, restore
+from monitor.resume import backlog, ends, recent, restore, starts
 from monitor.rhythms import Rhythms
 from monitor.storage import maintenance
 from monitor.storage.history import History
@@ -114,7 +116,7 @@ async def serve(
                 raise ConfigError([_NOTHING])
             known = _known(history, now_ns) if listening else ()
             streams = [*dict.fromkeys((*configured, *straps.streams, *known))]
-            ends = {stream: history.last_window_end(stream) for stream in streams}
+            stored = ends(history, now_ns=now_ns)
             left = backlog(
                 history,
                 streams,
@@ -173,7 +175,7 @@ async def serve(
                 alarms=parts.alarms,
                 length_s=config.window.length,
                 hop_s=config.window.hop,
-                ended={stream: end_ns for stream, end_ns in ends.items() if end_ns is not None},
+                ended={stream: stored[stream] for stream in streams if stream in stored},
                 on_chunk=[parts.chunk, watch.add],
                 on_result=[*on_result, *parts.on_result],
                 progress=parts.progress,
@@ -186,7 +188,15 @@ async def serve(
                 backlog_chunks=len(left),
                 seconds=round(time.monotonic() - started, 2),
             )
-            await _together(daemon, parts, left, heard, stop)
+            old = Backlog(
+                url,
+                writer,
+                daemon.read_beside,
+                length_s=config.window.length,
+                hop_s=config.window.hop,
+                until=stored | starts(left),
+            )
+            await _together(daemon, parts, left, heard, stop, old.run if attended else None)
             await naming
     _log.info("stopped")
 
@@ -197,6 +207,7 @@ async def _together(
     left: Sequence[Chunk | RrIntervals],
     heard: Sequence[Chunk],
     stop: asyncio.Event,
+    reading: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> None:
     """Run the daemon, and beside it the watchers for as long as it has something to say."""
     ended = asyncio.Event()
@@ -213,7 +224,7 @@ async def _together(
 
     beside.add_done_callback(failed)
     try:
-        await daemon.run(stop, backlog=left, recent=heard, last=finish)
+        await daemon.run(stop, backlog=left, recent=heard, last=finish, beside=reading)
         await beside
     finally:
         beside.cancel()
@@ -251,9 +262,8 @@ def _known(history: History, now_ns: int) -> list[Stream]:
 
     Not only those with windows: before its first one a device may have sent fibrillation.
     """
-    ends = {stream: history.last_sample(stream) for stream in history.streams()}
     since_ns = now_ns - GONE_S * 1e9
-    return [stream for stream, end_ns in ends.items() if end_ns is not None and end_ns > since_ns]
+    return [stream for stream, end_ns in ends(history, now_ns=now_ns).items() if end_ns > since_ns]
 
 
 def _straps(config: Config, history: History) -> Straps:

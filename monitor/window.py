@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from ingest.chunk import Stream
 
+NOT_RUNNING = "leadone was not running"
+"""Why there is a gap between the last sample of one run and the first of the next."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:

@@ -350,7 +350,7 @@ def test_care_of_the_database(leadone: Leadone, tmp_path: Path) -> None:
     path = write_config(tmp_path, [simulator()])
     where = f"sqlite:///{tmp_path}/leadone.db"
     for _ in range(2):
-        assert leadone("db", "upgrade", "-c", path) == Done(0, f"{where}: at revision 0005\n", "")
+        assert leadone("db", "upgrade", "-c", path) == Done(0, f"{where}: at revision 0007\n", "")
     assert leadone("db", "check", "-c", path) == Done(0, f"{where}: all is well\n", "")
     assert leadone("db", "check", "--json", "-c", path) == Done(0, "", "")
     copy = tmp_path / "copy.db"

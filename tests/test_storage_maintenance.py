@@ -74,6 +74,8 @@ def test_a_draft_of_the_next_migration_can_be_made(tmp_path, monkeypatch):
         "versions/0003_straps.py",
         "versions/0004_refused_messages.py",
         "versions/0005_alarm_signals.py",
+        "versions/0006_spool_positions.py",
+        "versions/0007_examined.py",
     ):
         (copy / file).write_text((here / "migrations" / file).read_text())
     with migrating(f"sqlite:///{tmp_path}/draft.db") as config:

@@ -379,7 +379,7 @@ def test_start_needs_the_tables(database_url):
             History(database_url)
     upgrade(database_url)
     statement(database_url, "UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(DatabaseError, match="its schema is 0000, this program needs 0005"):
+    with pytest.raises(DatabaseError, match="its schema is 0000, this program needs 0007"):
         Writer(database_url).start()
 
 

@@ -13,6 +13,8 @@ from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.results import ModelId, WindowResult
 from monitor.storage.records import (
+    Examined,
+    NoGap,
     Patient,
     Record,
     RefusedMessage,
@@ -25,6 +27,7 @@ from monitor.storage.rows import (
     alarm_row,
     change_row,
     checked_text,
+    examined_row,
     gap_row,
     refused_message_row,
     rr_intervals_row,
@@ -38,6 +41,7 @@ from monitor.storage.schema import (
     AlarmRow,
     Base,
     DeviceRow,
+    ExaminedRow,
     GapRow,
     ModelRow,
     PatientRow,
@@ -63,6 +67,8 @@ class Batch:
     rr_intervals: list[tuple[Stream, _Values]] = field(default_factory=list)
     windows: list[tuple[Stream, ModelId | None, _Values]] = field(default_factory=list)
     gaps: list[tuple[Stream, _Values]] = field(default_factory=list)
+    no_gaps: list[tuple[Stream, _Values]] = field(default_factory=list)
+    examined: list[tuple[Stream, _Values]] = field(default_factory=list)
     alarms: list[_Values] = field(default_factory=list)
     changes: list[_Values] = field(default_factory=list)
     straps: list[tuple[Stream, _Values]] = field(default_factory=list)
@@ -106,8 +112,13 @@ class Batch:
                     batch._other(record)
         return batch
 
-    def _other(self, record: Unpaired | RefusedMessage | Told) -> None:
+    def _other(self, record: Unpaired | RefusedMessage | NoGap | Examined | Told) -> None:
         match record:
+            case NoGap(gap):
+                key = {f"of_{name}": value for name, value in gap_row(gap).items()}
+                self.no_gaps.append((_checked(gap.stream), key))
+            case Examined():
+                self.examined.append((_checked(record.stream), examined_row(record)))
             case Unpaired():
                 self.others.append(("unpaired", {"of_address": checked_text(record.address)}))
             case RefusedMessage():
@@ -123,6 +134,8 @@ class Batch:
         self.rr_intervals += other.rr_intervals
         self.windows += other.windows
         self.gaps += other.gaps
+        self.no_gaps += other.no_gaps
+        self.examined += other.examined
         self.alarms += other.alarms
         self.changes += other.changes
         self.straps += other.straps
@@ -195,6 +208,17 @@ class Statements:
                 **forgotten,
             },
         )
+        self.no_gap = delete(_table(GapRow)).where(
+            GapRow.device_id == bindparam("of_device"),
+            GapRow.start_ns == bindparam("of_start_ns"),
+            GapRow.end_ns == bindparam("of_end_ns"),
+            GapRow.cause == bindparam("of_cause"),
+        )
+        examined = self._insert(_table(ExaminedRow))
+        self.examined = examined.on_conflict_do_update(
+            index_elements=["device_id"],
+            set_={name: examined.excluded[name] for name in ("clear_ns", "low_ns", "high_ns")},
+        )
         of_device = StrapRow.device_id == bindparam("of_device")
         self.strap_state = update(_table(StrapRow)).where(of_device)
         refused = self._insert(_table(RefusedMessageRow))
@@ -259,7 +283,14 @@ class BatchWriter:
                 + _added(connection, do.rr_intervals, rr_intervals),
                 _added(connection, do.window, windows),
             )
+            # What is left of a gap comes with it, and goes in after it.
+            for stream, row in batch.no_gaps:
+                device_id = self._device(connection, new, stream)
+                connection.execute(do.no_gap, row | {"of_device": device_id})
             _added(connection, do.gap, gaps)
+            for stream, row in batch.examined:
+                device_id = self._device(connection, new, stream)
+                connection.execute(do.examined, row | {"device_id": device_id})
             _added(connection, do.alarm, batch.alarms)
             _added(connection, do.change, batch.changes)
             self._write_straps(connection, new, batch)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import structlog
 from sqlalchemy import ColumnElement, Connection, Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -16,8 +17,10 @@ from alerts.conditions import Alarm, Change, State
 from alerts.records import Audit, Notification, Pause, Presence, Signal
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
+from monitor.metrics import CHUNKS_UNREADABLE
 from monitor.quality import Quality
 from monitor.results import ModelId, WindowResult
+from monitor.storage.codec import CodecError
 from monitor.storage.database import open_engine, parse_url, require_revision, told
 from monitor.storage.records import (
     Delivery,
@@ -35,6 +38,7 @@ from monitor.storage.rows import (
     gap_from,
     probabilities_from,
     rr_intervals_from,
+    segment_end_ns,
     strap_from,
     window_from,
 )
@@ -65,6 +69,9 @@ from monitor.storage.told import (
 )
 from monitor.window import Gap
 
+FOREVER_NS = 2**63 - 1
+"""Later than every time that a database holds."""
+
 # Windows of one class this far apart are one episode.
 _EPISODE_GAP_NS = 30_000_000_000
 
@@ -72,6 +79,8 @@ _EPISODE_GAP_NS = 30_000_000_000
 _ROWS = 256
 
 _T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
 
 
 class History:
@@ -161,6 +170,41 @@ class History:
             yield from self._merged(
                 connection, patient, query.where(between), SegmentRow.device_id, chunk_from
             )
+
+    def chunks(self, stream: Stream, since_ns: int, until_ns: int) -> Iterator[Chunk]:
+        """The chunks of one stream, by start; none is kept back by one that cannot be decoded.
+
+        That one has NaN for its samples, as many as are missing; it is counted. A row that says
+        nonsense of its length is left out.
+        """
+        query = (
+            select(SegmentRow.__table__)
+            .join(DeviceRow, DeviceRow.id == SegmentRow.device_id)
+            .where(
+                DeviceRow.patient_id == stream.patient,
+                DeviceRow.device == stream.device,
+                _starts(SegmentRow.start_ns, since_ns, until_ns),
+            )
+            .order_by(SegmentRow.start_ns)
+        )
+        with (
+            self._reading() as connection,
+            connection.execute(query, execution_options={"yield_per": _ROWS}) as rows,
+        ):
+            for row in rows.mappings():
+                try:
+                    yield chunk_from(stream, row)
+                except CodecError as error:
+                    CHUNKS_UNREADABLE.inc()
+                    _log.error(
+                        "chunk_unreadable",
+                        stream=str(stream),
+                        start_ns=row["start_ns"],
+                        error=str(error),
+                    )
+                    if segment_end_ns(row["start_ns"], row["n"], row["rate"]) > row["start_ns"]:
+                        missing = np.full(row["n"], np.nan, np.float32)
+                        yield Chunk(stream, row["start_ns"], row["rate"], missing, row["contact"])
 
     def rr_intervals(self, patient: str, since_ns: int, until_ns: int) -> Iterator[RrIntervals]:
         """The RR intervals of all devices of a patient that send no waveform, by end."""
@@ -309,34 +353,50 @@ class History:
                 for at_ns, state, reason in changes
             ]
 
-    def last_sample(self, stream: Stream) -> int | None:
-        """UTC time, in nanoseconds, of a stream's last sample or RR interval; None without any."""
+    def last_sample(self, stream: Stream, *, until_ns: int = FOREVER_NS) -> int | None:
+        """UTC time, in nanoseconds, of a stream's last sample or RR interval; None without any.
+
+        Args:
+            stream: whose.
+            until_ns: what begins from then on (RR intervals: ends) is left out. A clock that was
+                ahead for a while leaves samples that are later than now.
+        """
         device = select(DeviceRow.id).filter_by(patient_id=stream.patient, device=stream.device)
         segment = (
             select(SegmentRow.start_ns, SegmentRow.n, SegmentRow.rate)
-            .where(SegmentRow.device_id == device.scalar_subquery())
+            .where(SegmentRow.device_id == device.scalar_subquery(), SegmentRow.start_ns < until_ns)
             .order_by(SegmentRow.start_ns.desc())
             .limit(1)
         )
         interval = (
             select(RrIntervalsRow.end_ns)
-            .where(RrIntervalsRow.device_id == device.scalar_subquery())
+            .where(
+                RrIntervalsRow.device_id == device.scalar_subquery(),
+                RrIntervalsRow.end_ns < until_ns,
+            )
             .order_by(RrIntervalsRow.end_ns.desc())
             .limit(1)
         )
         with self._reading() as connection:
             ends: list[int] = list(connection.execute(interval).scalars())
-            ends += [
-                row.start_ns + round(row.n / row.rate * 1e9) for row in connection.execute(segment)
-            ]
+            ends += [segment_end_ns(*row) for row in connection.execute(segment)]
         return max(ends, default=None)
 
-    def last_window_end(self, stream: Stream) -> int | None:
-        """UTC time, in nanoseconds, just after the latest window of a stream; None without any."""
+    def last_window_end(self, stream: Stream, *, until_ns: int = FOREVER_NS) -> int | None:
+        """UTC time, in nanoseconds, just after the latest window of a stream; None without any.
+
+        Args:
+            stream: whose.
+            until_ns: windows that begin from then on are left out.
+        """
         latest = (
             select(WindowRow.start_ns, WindowRow.duration_s)
             .join(DeviceRow)
-            .where(DeviceRow.patient_id == stream.patient, DeviceRow.device == stream.device)
+            .where(
+                DeviceRow.patient_id == stream.patient,
+                DeviceRow.device == stream.device,
+                WindowRow.start_ns < until_ns,
+            )
             .order_by(WindowRow.start_ns.desc())
             .limit(1)
         )

@@ -174,6 +174,36 @@ class Request:
     answer: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """How far the stored signal of a stream was looked through for what has no window.
+
+    Storing it again replaces it. All times are UTC, in nanoseconds since 1970.
+
+    Attributes:
+        stream: whose signal.
+        clear_ns: everything that is stored before has a window; None where nothing is known.
+        low_ns: so has everything from here to ``high_ns``; None where the look is complete.
+        high_ns: see ``low_ns``.
+    """
+
+    stream: Stream
+    clear_ns: int | None
+    low_ns: int | None = None
+    high_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoGap:
+    """A stored gap that is none, or not all of it: it is taken out.
+
+    Attributes:
+        gap: as it is stored.
+    """
+
+    gap: Gap
+
+
 Told = Output | Delivery | Settled | Request
 """What is kept of how people are told of alarms."""
 
@@ -188,6 +218,8 @@ Record = (
     | StrapState
     | Unpaired
     | RefusedMessage
+    | Examined
+    | NoGap
     | Told
 )
 """What the writer stores."""

@@ -14,9 +14,13 @@ from ingest.rr import RrIntervals
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import ModelId, WindowResult
 from monitor.storage.codec import decode, encode
-from monitor.storage.records import RefusedMessage, Strap, StrapState
+from monitor.storage.records import Examined, RefusedMessage, Strap, StrapState
 from monitor.storage.schema import TEXT_LIMIT
 from monitor.window import Gap
+
+# No chunk is longer: a damaged row may say anything of its length, and nobody makes room for that.
+_MOST_SAMPLES = 1 << 24
+_LONGEST_S = 86_400.0
 
 Row = Mapping[Any, Any]
 """What SQLAlchemy gives for a selected row, or takes to insert one; by column name."""
@@ -65,6 +69,13 @@ def chunk_from(stream: Stream, row: Row) -> Chunk:
     return Chunk(
         stream, row["start_ns"], row["rate"], decode(row["blob"]), row["contact"], row["sequence"]
     )
+
+
+def segment_end_ns(start_ns: int, n: int, rate: float) -> int:
+    """UTC time, in nanoseconds, just after the last of ``n`` samples; the start of a bad row."""
+    if not (0 <= n < _MOST_SAMPLES and rate > 0 and n / rate < _LONGEST_S):
+        return start_ns
+    return start_ns + round(n / rate * 1e9)
 
 
 def rr_intervals_row(packet: RrIntervals) -> dict[str, Any]:
@@ -149,6 +160,16 @@ def gap_row(gap: Gap) -> dict[str, Any]:
 def gap_from(stream: Stream, row: Row) -> Gap:
     """The gap of a row."""
     return Gap(stream, row["start_ns"], row["end_ns"], row["cause"])
+
+
+def examined_row(examined: Examined) -> dict[str, Any]:
+    """The columns of how far a stream was looked through, without its device."""
+    times = {
+        "clear_ns": examined.clear_ns,
+        "low_ns": examined.low_ns,
+        "high_ns": examined.high_ns,
+    }
+    return {name: None if ns is None else int(ns) for name, ns in times.items()}
 
 
 def strap_row(strap: Strap) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISION = "0005"
+REVISION = "0007"
 """The migration that makes these tables; a database at another one is not read or written."""
 
 TEXT_LIMIT = 255
@@ -313,3 +313,20 @@ class AlarmRequestRow(Base):
     by: Mapped[str]
     answer: Mapped[str | None] = mapped_column(Text)
     """None until the daemon has seen to it."""
+
+
+class ExaminedRow(Base):
+    """How far the signal of a device was looked through for what has no window.
+
+    Every device has one, once it was looked through; see ``records.Examined``.
+    """
+
+    __tablename__ = "examined"
+
+    # Without autoincrement, or Postgres would make a sequence for it.
+    device_id: Mapped[int] = mapped_column(
+        ForeignKey("devices.id"), primary_key=True, autoincrement=False
+    )
+    clear_ns: Mapped[int | None] = mapped_column(BigInteger)
+    low_ns: Mapped[int | None] = mapped_column(BigInteger)
+    high_ns: Mapped[int | None] = mapped_column(BigInteger)
