@@ -192,7 +192,7 @@ def open_as_it_lies(path: Path) -> Engine:
                 # Without this, SQLite wants a file for the index of the log.
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeDecodeError):
                 if ways:
                     connection.close()
                     continue
@@ -214,7 +214,8 @@ def told(url: URL) -> Iterator[None]:
     """Raise the database's errors as ``DatabaseError``."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError) as error:
+        # The last: damage gets into the texts of SQLite's own messages, which Python cannot read.
         line = error_line(error)
         if url.password:
             line = line.replace(str(url.password), "***")

@@ -67,12 +67,15 @@ def kind_of(error: BaseException, url: URL) -> Kind:
     """Tell what kind of trouble an error is.
 
     Args:
-        error: of SQLAlchemy or of a driver; any other is ``OTHER``.
+        error: of SQLAlchemy or of a driver. One about bytes that are no text is damage; any other
+            is ``OTHER``.
         url: of the database; where an SQLite file lies is looked at, if the error leaves it open.
     """
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         return _of_sqlite(cause, Path(url.database or ""))
+    if isinstance(cause, UnicodeDecodeError):
+        return Kind.DAMAGED
     state = getattr(cause, "sqlstate", None) or ""
     for key in (state, state[:2]):
         if key in _OF_POSTGRES:
