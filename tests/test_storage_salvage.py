@@ -212,12 +212,12 @@ def test_a_clock_in_1970_salvages_no_more_than_the_last_of_each(path, target):
         assert history.signals(Presence.ON) == [SIGNAL]
 
 
-def pages_of(path, name):
-    """Numbers, from 0, of the pages of a table or index, if this SQLite can tell."""
+def pages_of(path, name, only="%"):
+    """Numbers, from 0, of the pages of a table or index, with their cells, if SQLite can tell."""
     with closing(sqlite3.connect(path)) as connection:
-        query = "SELECT pageno - 1 FROM dbstat WHERE name = ?"
+        query = "SELECT pageno - 1, ncell FROM dbstat WHERE name = ? AND pagetype LIKE ?"
         try:
-            return [row[0] for row in connection.execute(query, (name,))]
+            return dict(connection.execute(query, (name, only)))
         except sqlite3.OperationalError as error:
             pytest.skip(f"this SQLite lists no pages: {error}")
 
@@ -283,9 +283,7 @@ def many(path, n=4000):
 def test_rows_around_and_between_damaged_pages_are_read(tmp_path, target, index_too):
     path = tmp_path / "leadone.db"
     many(path)
-    with closing(sqlite3.connect(path)) as connection:
-        query = "SELECT pageno - 1, ncell FROM dbstat WHERE name = ? AND pagetype = 'leaf'"
-        leaves = list(connection.execute(query, ("alarms",)))
+    leaves = list(pages_of(path, "alarms", "leaf").items())
     assert len(leaves) > 20
     hit = [leaves[5], leaves[6], leaves[12], leaves[-1]]
     overwrite(path, *(page for page, _ in hit))
