@@ -251,6 +251,15 @@ def test_straps_survive_the_damage_of_everything_else(path, target, damaged, pro
     assert check(target) == []
 
 
+@pytest.mark.parametrize("garbled", ["battery = 300", "battery = x'00'", "since_ns = NULL"])
+def test_a_strap_whose_state_makes_no_sense_stays_paired(path, target, garbled):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE straps SET {garbled} WHERE address LIKE '%2'")
+    salvage(path, target, now_ns=NOW)
+    with History(target) as history:
+        assert history.straps() == [(STRAPS[0], None), (STRAPS[1], None)]
+
+
 def test_an_alarm_whose_history_is_lost_has_a_beginning(path, target):
     overwrite(path, *pages_of(path, "alarm_changes"))
     salvage(path, target, now_ns=NOW)

@@ -12,6 +12,8 @@ from alerts.records import Kind, Presence
 from monitor.quality import Quality, Reason
 from monitor.storage.codec import decode
 
+_STATE_OF_STRAP = {"stage", "cause", "advice", "since_ns", "battery", "battery_ns"}
+
 # Damage is not limited to what a program would store.
 _LONGEST_TEXT = 100_000
 
@@ -27,8 +29,15 @@ def checked_row(table: Table, found: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError: a value cannot be what the program stored.
     """
-    row = {column.name: _checked(column, found.get(column.name)) for column in table.columns}
-    _MEANINGS.get(table.name, _no_meaning)(row)
+    try:
+        row = {column.name: _checked(column, found.get(column.name)) for column in table.columns}
+        _MEANINGS.get(table.name, _no_meaning)(row)
+    except (ValueError, TypeError):
+        known = {name: value for name, value in found.items() if name not in _STATE_OF_STRAP}
+        if table.name != "straps" or known == found:
+            raise
+        # What was last known of a strap is soon known again; that it is paired is not.
+        return checked_row(table, known)
     return row
 
 
@@ -102,6 +111,13 @@ def _alarm(row: dict[str, Any]) -> None:
         raise ValueError("alarms: times that are out of order")
 
 
+def _strap(row: dict[str, Any]) -> None:
+    if (row["stage"] is not None and row["since_ns"] is None) or (
+        row["battery"] is not None and not 0 <= row["battery"] <= 100
+    ):
+        raise ValueError("straps: a state that makes no sense")
+
+
 def _change(row: dict[str, Any]) -> None:
     State(row["state"])
 
@@ -144,6 +160,7 @@ def _texts(value: Any) -> None:
 
 
 _MEANINGS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "straps": _strap,
     "alarms": _alarm,
     "alarm_changes": _change,
     "alarm_signals": _signal,
