@@ -14,7 +14,7 @@ import pytest
 from watching import STREAM, S, new_database, until
 
 from alerts.channels.channel import Message
-from alerts.conditions import Alarm, Change, Priority, State
+from alerts.conditions import Alarm, Change, Observation, Priority, State
 from alerts.engine import Engine
 from alerts.escalation import Plan
 from alerts.policy import Policy
@@ -154,6 +154,34 @@ async def test_it_is_told_at_once_with_its_strip_though_the_database_is_locked(
         (vf,) = [a for a in history.active_alarms() if a.condition == "vf"]
         assert [c.state for c in history.changes(vf.id)] == [State.ACTIVE]
         assert [state for _, state, _ in history.deliveries(vf.id)][:1] == ["delivered"]
+
+
+async def test_a_pause_is_told_at_once_with_its_strip_though_the_database_is_locked(
+    make: Callable[[], Gateway],
+) -> None:
+    gateway = make()
+    async with gateway.running():
+        begun = time.monotonic()
+        with locked(gateway.url):
+            end_ns = gateway.now().utc_ns
+            for i in range(10):
+                wave = np.full(130, 100.0 * i, np.float32)
+                gateway.alarms.samples(Chunk(STREAM, end_ns - (10 - i) * S, 130.0, wave))
+            seen = Observation("anna", end_ns - 5 * S, end_ns, good=True, longest_rr_s=5.0)
+            gateway.alarms.paused(STREAM, seen)
+            # It goes on: that is known.
+            gateway.alarms.paused(STREAM, replace(seen, end_ns=end_ns + 5 * S, longest_rr_s=10.0))
+            await until(lambda: len(gateway.phone.messages) == 1, 10)
+            took_s = time.monotonic() - begun
+        (message,) = gateway.phone.messages
+        assert took_s < 3
+        assert message.title == "URGENT: Anna: heart paused"
+        assert "Why: pause: 5.0 s without a beat" in message.body
+        assert message.picture is not None
+        (alarm,) = (change.alarm for change in gateway.conditions)
+        await until(lambda: len(gateway.history.changes(alarm.id)) == 1, 30)
+    with History(gateway.url) as history:
+        assert [a.condition for a in history.active_alarms()] == ["pause"]
 
 
 async def test_that_it_lasts_is_not_stored_until_it_comes_on_again(

@@ -14,21 +14,26 @@ import structlog
 from notify_servers import Answer, free_port, http_server
 from prometheus_client import REGISTRY
 from storage_samples import bad_window, ended, raised, window
-from watching import new_database, started, until
+from watching import STREAM, fake_engine, new_database, started, until
 
 from alerts.channels.channel import DeliveryError, Message
 from alerts.conditions import Priority
+from alerts.lethal import RhythmEngine
 from alerts.wording import Watch
 from ingest.chunk import Stream
 from monitor import heartbeat as heartbeat_module
+from monitor.config import Config
 from monitor.config.alarms import HeartbeatConfig
 from monitor.dead_man import DeadMan
 from monitor.heartbeat import GIVE_UP_S, Heartbeat, watch_of
+from monitor.progress import Stage
 from monitor.quality import Grade, Quality, Reason
 from monitor.results import WindowResult
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.records import Record
+from monitor.straps import Straps
+from monitor.watchers import Watchers
 
 S = 10**9
 DAY_S = 86_400
@@ -431,6 +436,27 @@ def test_it_counts_for_a_minute_or_three_hops(hop_s: float, fresh_s: float) -> N
     switch.works = True
     switch.now_s += 0.2
     assert not switch.dead_man.is_analysing
+
+
+async def test_what_stands_still_is_not_vouched_for_outside_either(tmp_path: Path) -> None:
+    url = new_database(tmp_path)
+    dead_man = {"url": "http://127.0.0.1:9/"}
+    config = Config.model_validate(
+        {"database": url, "patients": [{"id": "anna"}], "alarms": {"dead_man": dead_man}}
+    )
+    writer = started(url)
+    with History(url) as history:
+        engine, rhythms, straps = fake_engine(), RhythmEngine(), Straps((), ())
+        parts = Watchers(
+            config, {}, history, writer, engine, rhythms, {}, straps, (), attended=True
+        )
+        assert parts._dead_man is not None
+        parts._dead_man.result(replace(window(0), grade=_GRADES["good"]))
+        parts.progress.enter(Stage.STORAGE, STREAM)
+        assert parts._dead_man.is_analysing
+        parts.progress._now_ns = lambda: time.monotonic_ns() + 61 * S
+        assert not parts._dead_man.is_analysing
+    await asyncio.to_thread(writer.stop)
 
 
 async def quiet() -> None:
