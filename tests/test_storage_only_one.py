@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from monitor.storage.maintenance import upgrade
 from monitor.storage.only_one import AnotherError, hold
@@ -82,6 +83,41 @@ def test_the_first_one_gives_way_when_it_is_killed(database_url):
     held.release()
     with another(database_url) as second:
         assert second.said == "True"
+
+
+def test_what_the_first_one_started_does_not_hold_it_on(tmp_path):
+    url = f"sqlite:///{tmp_path}/leadone.db"
+    upgrade(url)
+    code = (
+        "import subprocess, sys, time; from monitor.storage.only_one import hold;"
+        "held = hold(sys.argv[1]);"
+        "print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid, flush=True);"
+        "time.sleep(60)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, url], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    with first.stdout:
+        left_behind = int(first.stdout.readline())
+    try:
+        with pytest.raises(AnotherError):
+            hold(url)
+        first.kill()
+        first.wait()
+        held = hold(url)
+        assert held.still()
+        held.release()
+    finally:
+        os.kill(left_behind, signal.SIGKILL)
+
+
+def test_a_file_that_may_not_be_read_keeps_nobody_from_starting(tmp_path):
+    (tmp_path / "file").write_text("")
+    with structlog.testing.capture_logs() as logs:
+        held = hold(f"sqlite:///{tmp_path}/file/leadone.db")
+        assert not held.still()
+        assert not held.still()
+    assert [log["event"] for log in logs] == ["second_daemon_unnoticed"]
 
 
 def test_one_process_holds_a_file_once(tmp_path):

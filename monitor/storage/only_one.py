@@ -108,6 +108,7 @@ class _HeldFile:
         self._database = describe(url)
         self._path = sqlite_path(url)
         self._descriptor: int | None = None
+        self._told = False
 
     def still(self) -> bool:
         if self._descriptor is not None:
@@ -134,8 +135,10 @@ class _HeldFile:
             self._descriptor = None
 
     def _unknown(self, error: OSError) -> bool:
-        # Some file systems of networks know no locks.
-        _log.warning("second_daemon_unnoticed", database=self._database, error=error.strerror)
+        # Some file systems of networks know no locks. It is asked again and again, and told once.
+        if not self._told:
+            _log.warning("second_daemon_unnoticed", database=self._database, error=error.strerror)
+            self._told = True
         return False
 
 
