@@ -190,6 +190,7 @@ class Backlog:
                 span_s = round(sum(search.left_ns for search in searches) / 1e9)
                 _log.info("backlog_begun", streams=len(searches), seconds=span_s)
             self._made = 0
+            searches = [search for search in searches if search.ranges]
             for search in searches:
                 await self._mend_gaps(history, search)
             while searches := [search for search in searches if search.ranges]:
@@ -240,8 +241,11 @@ class Backlog:
         at_ns, piece = await self._threads.run(look)
         if piece is not None and not first:
             # Windows may be on their way, of what a device sends late; or of another process.
+            at_ns, seen = piece.start_ns, piece
             await asyncio.sleep(_CONFIRM_S)
-            at_ns, piece = await self._threads.run(look)
+            _, piece = await self._threads.run(look)
+            if piece is not None and piece.start_ns != seen.start_ns:
+                piece = None  # they come
         await _rest(begun)
         if piece is not None:
             await self._read(cutter, piece)

@@ -10,7 +10,8 @@ from monitor.results import ModelId
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.maintenance import upgrade
-from monitor.storage.records import Episode, Patient
+from monitor.storage.records import Episode, Examined, NoGap, Patient
+from monitor.storage.unread import SignalHistory
 from monitor.storage.writer import Writer
 
 pytest_plugins = ["postgres"]
@@ -81,6 +82,56 @@ async def test_last_window_end(writer, history):
     await writer.store(window(4), window(2), window(9, stream=OTHER))
     assert history.last_window_end(STREAM) == at(30)
     assert history.last_window_end(PATCH) is None
+
+
+async def test_what_is_later_is_left_out(writer, history):
+    await writer.store(*(chunk(i) for i in (1, 2, 900)), window(0), window(180))
+    assert history.last_sample(STREAM) == at(901)
+    assert history.last_sample(STREAM, until_ns=at(900)) == at(3)
+    assert history.last_sample(STREAM, until_ns=at(1)) is None
+    assert history.last_window_end(STREAM) == at(910)
+    assert history.last_window_end(STREAM, until_ns=at(900)) == at(10)
+
+
+async def test_what_no_window_covers_is_found(writer, database_url):
+    signal = [chunk(i) for i in (*range(30), *range(33, 40), *range(90, 95))]
+    await writer.store(*signal, chunk(3, stream=OTHER), *(window(i) for i in (0, 1, 3)))
+    with SignalHistory(database_url) as history:
+        assert history.first_sample(STREAM) == at(0)
+        found = history.unread(STREAM, at(0), at(100), length_s=10)
+        assert [(u.start_ns, u.end_ns, u.rr) for u in found] == [
+            (at(25), at(40), False),
+            (at(90), at(95), False),
+        ]
+        assert found[0].spans == ((at(25), at(30)), (at(33), at(40)))
+        assert history.unread(STREAM, at(0), at(25), length_s=10) == []
+        (clipped,) = history.unread(STREAM, at(27), at(35), length_s=10)
+        assert (clipped.start_ns, clipped.end_ns) == (at(27), at(35))
+        assert [c.start_ns for c in history.chunks(STREAM, at(2), at(4))] == [at(2), at(3)]
+
+
+async def test_how_far_a_stream_was_looked_through_is_replaced(writer, database_url):
+    with SignalHistory(database_url) as history:
+        assert history.examined(STREAM) == Examined(STREAM, None)
+        for known in (Examined(STREAM, None, at(5), at(9)), Examined(STREAM, at(9))):
+            await writer.store(known, Examined(OTHER, at(1)))
+            assert history.examined(STREAM) == known
+
+
+async def test_a_gap_that_is_none_is_taken_out(writer, database_url):
+    cause = "leadone was not running"
+    false = gap(0, 50, cause)
+    await writer.store(false, gap(0, 50), gap(0, 50, cause, stream=OTHER), chunk(7), chunk(8))
+    with SignalHistory(database_url) as history:
+        assert history.left_of(false, least_ns=S) == [(at(0), at(7)), (at(9), at(50))]
+        await writer.store(NoGap(false), gap(0, 7, cause), gap(9, 50, cause))
+        kept = [(g.start_ns, g.end_ns, g.cause) for g in history.gaps_of(STREAM, at(0), at(60))]
+        assert kept == [
+            (at(0), at(7), cause),
+            (at(0), at(50), gap().cause),
+            (at(9), at(50), cause),
+        ]
+        assert len(list(history.gaps("bert", at(0), at(60)))) == 1
 
 
 async def test_patients(writer, history):

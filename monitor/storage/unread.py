@@ -129,7 +129,7 @@ class SignalHistory(History):
                 GapRow.start_ns < until_ns,
                 GapRow.end_ns > since_ns,
             )
-            .order_by(GapRow.start_ns)
+            .order_by(GapRow.start_ns, GapRow.end_ns)
         )
         with self._reading() as connection:
             return [Gap(stream, *row) for row in connection.execute(query)]
