@@ -220,7 +220,7 @@ class Daemon:
         for stream, ring in self._rings.items():
             if not self._left[stream]:
                 for window in ring.finish():
-                    await self._windows.put(window)
+                    await self._queue(window, live=False)
         for stream, rr_ring in self._rr_rings.items():
             if not self._left[stream]:
                 for rr_window in rr_ring.finish():
