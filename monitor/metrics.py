@@ -51,3 +51,6 @@ NOTIFICATIONS_SENT = Counter(
 NOTIFICATION_FAILURES = Counter(
     "leadone_notification_failures", "Attempts to deliver that failed", ["channel"]
 )
+SPOOL_UNKNOWN = Counter(
+    "leadone_spool_unknown", "Spooled records, or fields of them, that this version does not know"
+)
