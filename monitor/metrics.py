@@ -51,6 +51,19 @@ NOTIFICATIONS_SENT = Counter(
 NOTIFICATION_FAILURES = Counter(
     "leadone_notification_failures", "Attempts to deliver that failed", ["channel"]
 )
+SPOOLED = Counter(
+    "leadone_spooled_groups", "Groups of records kept in the spool while the database was away"
+)
+SPOOL_BYTES = Gauge("leadone_spool_bytes", "Size of the spool, of what the database has not taken")
+SPOOL_DAMAGED = Counter(
+    "leadone_spool_damaged", "Spool files that could not be read to their end, or not at all"
+)
 SPOOL_UNKNOWN = Counter(
     "leadone_spool_unknown", "Spooled records, or fields of them, that this version does not know"
+)
+SPOOL_REFUSED = Counter(
+    "leadone_spooled_groups_refused", "Spooled groups of records that the database refused for good"
+)
+RECORDS_LOST = Counter(
+    "leadone_records_lost", "Records that were accepted and could be kept neither here nor there"
 )
