@@ -1,6 +1,6 @@
 """One transaction's worth of records, and how it is written."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -244,8 +244,18 @@ class BatchWriter:
         """Ask the database again for every id."""
         self._known = Ids()
 
-    def write(self, connection: Connection, batch: Batch) -> Counts:
+    def write(
+        self,
+        connection: Connection,
+        batch: Batch,
+        also: Callable[[Connection], None] | None = None,
+    ) -> Counts:
         """Write and commit one batch; all of it or nothing.
+
+        Args:
+            connection: outside of a transaction.
+            batch: what to write.
+            also: called inside the transaction, before anything else is written.
 
         Raises:
             SQLAlchemyError: nothing was written; or, if the connection broke, perhaps everything.
@@ -254,6 +264,8 @@ class BatchWriter:
         do = self._do
         new = Ids()
         with connection.begin():
+            if also is not None:
+                also(connection)
             if batch.named:
                 connection.execute(do.named, batch.named)
             for patient in batch.patients:

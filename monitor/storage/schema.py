@@ -315,6 +315,20 @@ class AlarmRequestRow(Base):
     """None until the daemon has seen to it."""
 
 
+class SpoolPositionRow(Base):
+    """How far a spool has been taken in, written in the transaction that took it in.
+
+    With it, what a spool holds is stored exactly once, whenever the process dies.
+    """
+
+    __tablename__ = "spool_positions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """The id of a file of the spool; or whose mark it is, see ``monitor.storage.replay.Mark``."""
+    position: Mapped[int] = mapped_column(BigInteger)
+    """How many groups of that file are stored; or the mark of the last transaction."""
+
+
 class ExaminedRow(Base):
     """How far the signal of a device was looked through for what has no window.
 
