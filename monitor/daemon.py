@@ -55,7 +55,8 @@ _BATCH = 8
 
 # While the database is away hearts are watched all the same: after PATIENCE_S a record is left to
 # the writer, which keeps it and tries on, and the next step is taken. So many records may wait so;
-# beyond that sources wait too, since raw segments are never dropped.
+# beyond that sources wait too. It never comes to that with a spool: the writer holds fewer, and
+# gives up the oldest signal where that cannot be written either.
 _MOST_UNSTORED = 20_000
 
 # An earlier run heard what it stored, and told of it; an older pause is not of now.

@@ -1,16 +1,12 @@
 """The one thread that writes."""
 
-import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from monitor import metrics
 from monitor.storage.batch import Batch, BatchWriter
@@ -23,7 +19,14 @@ from monitor.storage.database import (
     require_revision,
     told,
 )
+from monitor.storage.group import Group
+from monitor.storage.held import Held
+from monitor.storage.outage import Outage
+from monitor.storage.positions import move_positions, read_positions
 from monitor.storage.records import Record
+from monitor.storage.replay import Replay, may_pass, new_mark, write_counted
+from monitor.storage.spool import Spool
+from monitor.storage.spooling import Spooling
 
 # Ten patients at a chunk a second: more than ten minutes of outage, in some 6 MB.
 CAPACITY = 8192
@@ -31,22 +34,17 @@ CAPACITY = 8192
 _FIRST_RETRY_S = 0.1
 _NO_ANSWER_S = 10.0
 _LAST_RETRY_S = 5.0
+
+# A lock, or a server that is started anew, is over by then; and whoever watches for records that do
+# not become durable need not have begun to worry.
+_SPOOL_AFTER_S = 10.0
+
+# While the spool takes what comes nobody waits for the database.
+_PROBE_S = 5.0
+_TRY_SPOOL_S = 1.0
 _STOP_TIMEOUT_S = 10.0
 
 _log = structlog.get_logger(__name__)
-
-
-class _Group:
-    """Records that are written together or not at all, and who waits for that."""
-
-    __slots__ = ("batch", "future", "records")
-
-    def __init__(
-        self, records: tuple[Record, ...], future: Future[None] | asyncio.Future[None]
-    ) -> None:
-        self.records = records
-        self.batch: Batch | None = None
-        self.future = future
 
 
 class Writer:
@@ -57,17 +55,23 @@ class Writer:
     record survives ``kill -9``; ``open_engine`` says what a power cut may take.
 
     A database that is locked, full or away is tried again, for ever, with all records kept; a
-    record that no database would take fails alone.
+    record that no database would take fails alone. With a spool, an outage that lasts makes records
+    durable there, and what it holds goes into the database first when that is back.
 
-    At most ``capacity`` records are held; whoever brings one more waits. Nothing is dropped.
+    At most ``capacity`` records are held; whoever brings one more waits. Nothing is dropped, unless
+    neither database nor spool takes anything until so many are held: then the oldest signal goes,
+    since a heart that is watched now is worth more.
     """
 
-    def __init__(self, database: str, *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, database: str, *, capacity: int = CAPACITY, spool: Spool | None = None
+    ) -> None:
         """Prepare to write.
 
         Args:
             database: its URL.
             capacity: how many records are held, waiting and being written together.
+            spool: where records go while the database is away; None where they wait in memory.
 
         Raises:
             DatabaseError: the URL is none, or its driver is not installed.
@@ -76,18 +80,19 @@ class Writer:
         self._engine = open_engine(self._url)
         self._batches = BatchWriter(self._engine.dialect)
         self._connection: Connection | None = None
-        self._capacity = capacity
-        self._changed = threading.Condition()  # guards everything below
-        self._queue: deque[_Group] = deque()
-        self._writing: set[_Group] = set()
-        self._held = 0
-        self._waiting: list[asyncio.Future[None]] = []
-        self._deadline: float | None = None
-        self._outage_since: float | None = None
-        self._last_error: str | None = None
-        self._failures = 0
+        self._held = Held(capacity, self._require_running)
+        self._outage = Outage(self._url)
         self._commit_since: float | None = None
         self._thread: threading.Thread | None = None
+        self._without: str | None = None
+        self._spooling = False
+        # What follows is the thread's.
+        self._apart = None if spool is None else Spooling(spool, self._held)
+        self._replay = None if spool is None else Replay(spool, self._batches)
+        self._left_mark: int | None = None
+        self._unkept: list[Group] = []  # taken, and durable nowhere
+        self._replaying = False
+        self._probe_at = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -102,13 +107,23 @@ class Writer:
         since = self._commit_since
         # A lock, or a disk that dies, may keep an attempt from ever coming back.
         if since is not None and (waited_s := time.monotonic() - since) > _NO_ANSWER_S:
-            return f"{describe(self._url)}: no answer for {waited_s:.0f} s"
-        return self._last_error
+            error: str | None = f"{describe(self._url)}: no answer for {waited_s:.0f} s"
+        else:
+            error = self._without or self._outage.error
+        nowhere = None if self._apart is None else self._apart.error
+        if error is not None and nowhere is not None:
+            return f"{error}; nor can anything be kept elsewhere: {nowhere}"
+        return error
 
     @property
     def failures(self) -> int:
         """How many attempts to write have failed: while it grows, the thread works and tries on."""
-        return self._failures
+        return self._outage.failures + (0 if self._apart is None else self._apart.failures)
+
+    @property
+    def spooling(self) -> bool:
+        """Whether records go to the spool, or some of it is not in the database yet."""
+        return self._spooling
 
     def start(self) -> None:
         """Look at the database and start the thread.
@@ -123,6 +138,37 @@ class Writer:
                 require_revision(connection)
         finally:
             looking.dispose()
+        # What a run that was killed has left goes first.
+        self._spooling = self._apart is not None and not self._apart.is_empty
+        self._begin()
+
+    def start_without(self, why: str) -> None:
+        """Start the thread where the database cannot be used: everything goes to the spool.
+
+        Args:
+            why: told as ``last_error``; the database is never looked at.
+
+        Raises:
+            ValueError: there is no spool.
+        """
+        self.leave(why)
+        self._begin()
+
+    def leave(self, why: str) -> None:
+        """Never touch the database again, as after ``start_without``; from any thread.
+
+        Args:
+            why: told as ``last_error``.
+
+        Raises:
+            ValueError: there is no spool.
+        """
+        if self._apart is None:
+            raise ValueError("a writer without a database needs a spool")
+        self._without = why
+        self._held.wake()
+
+    def _begin(self) -> None:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -130,29 +176,26 @@ class Writer:
         """Write what is held, then end the thread. Blocks; takes no more records from now on.
 
         Args:
-            timeout_s: how long a database that is away is waited for, in seconds.
+            timeout_s: how long a database that is away is waited for, in seconds, where no spool
+                takes what is left.
 
         Returns:
             How many records were lost because it did not come back; their futures fail.
         """
-        with self._changed:
-            self._deadline = time.monotonic() + timeout_s
-            self._changed.notify_all()
-            waiting, self._waiting = self._waiting, []
-        _resolve(waiting)
+        self._held.end(timeout_s)
         if self._thread is not None:
             # The thread keeps the deadline itself, unless the driver does not return to it.
             self._thread.join(timeout_s + 0.5)
-        with self._changed:
-            self._writing.update(self._queue)
-            self._queue.clear()
-            left = list(self._writing)
+        left = self._held.left()
+        if left and self._apart is not None:
+            left = self._apart.keep_last(left)
         lost = sum(len(group.records) for group in left)
         if left:
+            metrics.RECORDS_LOST.inc(lost)
             _log.error(
                 "records_lost", database=describe(self._url), records=lost, waited_s=timeout_s
             )
-            self._settle(left, DatabaseError(f"{describe(self._url)}: gave up writing"))
+            self._held.settle(left, DatabaseError(f"{describe(self._url)}: gave up writing"))
         return lost
 
     async def store(self, *records: Record) -> None:
@@ -165,17 +208,7 @@ class Writer:
             ValueError: a record that no database would take.
             sqlalchemy.exc.DBAPIError: a record that this database refused.
         """
-        loop = asyncio.get_running_loop()
-        durable: asyncio.Future[None] = loop.create_future()
-        group = _Group(records, durable)
-        while True:
-            with self._changed:
-                if self._accept(group):
-                    break
-                room: asyncio.Future[None] = loop.create_future()
-                self._waiting.append(room)
-            await room
-        await durable
+        await self._held.store(records)
 
     def submit(self, *records: Record) -> Future[None]:
         """``store`` for other threads: returns once the records are accepted.
@@ -188,72 +221,47 @@ class Writer:
         Raises:
             DatabaseError: the writer is stopped.
         """
-        durable: Future[None] = Future()
-        # It cannot be cancelled: who stops waiting does not take the record back.
-        durable.set_running_or_notify_cancel()
-        group = _Group(records, durable)
-        with self._changed:
-            while not self._accept(group):
-                self._changed.wait()
-        return durable
+        return self._held.submit(records)
 
-    def _accept(self, group: _Group) -> bool:
-        """Take a group if there is room; a group larger than the capacity when nothing is held."""
-        if self._deadline is not None or self._thread is None or not self._thread.is_alive():
+    def _require_running(self) -> None:
+        if self._held.ending or self._thread is None or not self._thread.is_alive():
             raise DatabaseError(f"{describe(self._url)}: the writer is not running")
-        if self._held and self._held + len(group.records) > self._capacity:
-            return False
-        self._queue.append(group)
-        self._hold(len(group.records))
-        self._changed.notify_all()
-        return True
-
-    def _hold(self, records: int) -> None:
-        self._held += records
-        metrics.WRITE_QUEUE.set(self._held)
-
-    def _settle(self, groups: Iterable[_Group], error: BaseException | None = None) -> None:
-        """Make room, and tell who waits for these groups."""
-        with self._changed:
-            # If the driver hung, ``stop`` has given up some.
-            settled = [group for group in groups if group in self._writing]
-            self._writing.difference_update(settled)
-            self._hold(-sum(len(group.records) for group in settled))
-            self._changed.notify_all()
-            waiting, self._waiting = self._waiting, []
-        _resolve([group.future for group in settled], error)
-        _resolve(waiting)
 
     def _run(self) -> None:
         try:
-            while (groups := self._next()) and self._write(groups):
+            while self._step():
                 pass
         finally:
             self._disconnect()
+            if self._apart is not None:
+                self._apart.sync()
 
-    def _next(self) -> list[_Group]:
-        """Everything that waits, as soon as something does; nothing when it is time to end."""
-        with self._changed:
-            while not self._queue and self._deadline is None:
-                self._changed.wait()
-            groups = list(self._queue)
-            self._queue.clear()
-            self._writing.update(groups)
-            return groups
+    def _step(self) -> bool:
+        """Do what is next; False when it is time to end."""
+        if self._spooling:
+            return self._step_spooling()
+        groups = self._held.take(enough=lambda: self._without is not None)
+        if self._without is not None:
+            self._spool_from_now(groups)
+            return True
+        return bool(groups) and self._write(groups)
 
-    def _write(self, groups: list[_Group], *, singly: bool = False) -> bool:
-        """Write groups in one transaction, however long that takes.
+    def _write(self, groups: list[Group], *, singly: bool = False) -> bool:
+        """Write groups in one transaction, however long that takes; or leave them to the spool.
 
         Args:
-            groups: settled afterwards, all of them.
+            groups: settled afterwards, all of them that are not left to the spool.
             singly: whether this is the last attempt for a group that failed among others.
 
         Returns:
             False if ``stop`` ran out of patience first; then some groups are not settled.
         """
         ready = [group for group in groups if self._prepare(group)]
-        pause = _FIRST_RETRY_S
+        wait_s = _FIRST_RETRY_S
         while ready:
+            if self._spooling:  # since one that came before these
+                self._unkept += ready
+                break
             try:
                 self._commit_since = time.monotonic()
                 try:
@@ -261,30 +269,99 @@ class Writer:
                 finally:
                     self._commit_since = None
             except Exception as error:  # noqa: BLE001 - whatever it is, the others must be written
-                if _may_pass(error):
+                if may_pass(error):
                     self._failed(error, ready)
-                    if not self._pause(pause):
+                    if not self._lasts() and self._held.sleep(self._until_spooling(wait_s)):
+                        wait_s = min(2 * wait_s, _LAST_RETRY_S)
+                    elif self._apart is None:
                         return False
-                    pause = min(2 * pause, _LAST_RETRY_S)
+                    else:
+                        self._spool_from_now(ready)
+                        break
                 elif singly:
                     self._refuse(ready[0], error)
-                    return True
+                    break
                 else:
                     # One of them cannot be written; or somebody deleted a row behind our back,
                     # and all can, once the ids are asked for again.
                     self._batches.forget()
                     return all(self._write([group], singly=True) for group in ready)
             else:
-                self._succeeded()
-                self._settle(ready)
-                return True
+                self._outage.succeeded()
+                self._held.settle(ready)
+                break
         return True
 
-    def _refuse(self, group: _Group, error: Exception) -> None:
-        _log.error("record_refused", database=describe(self._url), error=error_line(error))
-        self._settle([group], error)
+    def _lasts(self) -> bool:
+        """Whether it is time for the spool."""
+        lasts = self._without is not None or self._outage.lasted_s >= _SPOOL_AFTER_S
+        return self._apart is not None and lasts
 
-    def _prepare(self, group: _Group) -> bool:
+    def _until_spooling(self, wait_s: float) -> float:
+        if self._apart is None:
+            return wait_s
+        return max(0.0, min(wait_s, _SPOOL_AFTER_S - self._outage.lasted_s))
+
+    def _spool_from_now(self, groups: list[Group]) -> None:
+        """Begin to spool, with these first."""
+        self._spooling = True
+        self._replaying = False
+        self._unkept += groups
+        self._probe_at = time.monotonic() + _PROBE_S
+
+    def _step_spooling(self) -> bool:
+        """Keep what came in the spool, and look for the database now and then."""
+        assert self._apart is not None
+        wait_s = _TRY_SPOOL_S if self._unkept else _PROBE_S
+        if self._without is None:
+            wait_s = max(0.0, min(wait_s, self._probe_at - time.monotonic()))
+        groups = self._held.take(wait_s)
+        self._unkept += [group for group in groups if self._prepare(group)]
+        self._unkept = self._apart.keep(self._unkept)
+        if self._held.ending:
+            # Whatever is in the spool by then is left to the next start.
+            if not self._unkept and not self._replaying:
+                return False
+            if not self._held.sleep(0.0 if self._replaying else _FIRST_RETRY_S):
+                return False
+        if self._without is None and time.monotonic() >= self._probe_at:
+            return self._probe()
+        return True
+
+    def _probe(self) -> bool:
+        """Take some of the spool into the database, if that is back."""
+        assert self._replay is not None
+        self._commit_since = time.monotonic()
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            before = self._replay.taken
+            self._replaying = self._replay.step(self._connection)
+            if self._replay.taken > before:
+                self._outage.succeeded()
+            if not self._replaying:
+                self._replay.finish(self._connection)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has to be looked at again
+            self._failed(error, self._unkept)
+            self._replaying = False
+            self._probe_at = time.monotonic() + _PROBE_S
+            return True
+        finally:
+            self._commit_since = None
+        if self._replaying:
+            return True
+        self._disconnect()  # so that the mark is read anew
+        self._spooling = False
+        if self._apart is not None:
+            self._apart.error = None
+        unkept, self._unkept = self._unkept, []
+        return self._write(unkept)
+
+    def _refuse(self, group: Group, error: Exception) -> None:
+        _log.error("record_refused", database=describe(self._url), error=error_line(error))
+        self._held.settle([group], error)
+
+    def _prepare(self, group: Group) -> bool:
         try:
             group.batch = group.batch or Batch.of(group.records)
         except Exception as error:  # noqa: BLE001 - it is raised where the record came from
@@ -292,90 +369,43 @@ class Writer:
             return False
         return True
 
-    def _commit(self, groups: list[_Group]) -> None:
-        batch = Batch()
-        for group in groups:
-            assert group.batch is not None
-            batch.add(group.batch)
+    def _commit(self, groups: list[Group]) -> None:
         if self._connection is None:
             self._connection = self._engine.connect()
-        counts = self._batches.write(self._connection, batch)
-        metrics.SEGMENTS_STORED.inc(counts.segments)
-        raw = len(batch.segments) + len(batch.rr_intervals)
-        metrics.SEGMENTS_REPEATED.inc(raw - counts.segments)
-        metrics.WINDOWS_STORED.inc(counts.windows)
+            self._left_mark = self._read_mark(self._connection)
+        batch = Batch()
+        for group in groups:
+            # One whose transaction seemed to fail may have been committed after all.
+            if group.mark is None or group.mark != self._left_mark:
+                assert group.batch is not None
+                batch.add(group.batch)
+        if self._apart is None:
+            write_counted(self._batches, self._connection, batch)
+            return
+        mark, name = new_mark(), self._apart.name
+        before = {} if self._left_mark is None else {name: self._left_mark}
+        for group in groups:
+            group.mark = mark
 
-    def _failed(self, error: Exception, groups: list[_Group]) -> None:
-        metrics.WRITE_FAILURES.inc()
-        self._failures += 1
+        def leave(within: Connection) -> None:
+            move_positions(within, before, {name: mark})
+
+        write_counted(self._batches, self._connection, batch, leave)
+        self._left_mark = mark
+
+    def _read_mark(self, connection: Connection) -> int | None:
+        if self._apart is None:
+            return None
+        position = read_positions(connection).get(self._apart.name)
+        connection.rollback()
+        return position
+
+    def _failed(self, error: Exception, groups: list[Group]) -> None:
         self._disconnect()
-        self._last_error = f"{describe(self._url)}: {error_line(error)}"
-        if self._outage_since is None:
-            self._outage_since = time.monotonic()
-            _log.error(
-                "database_unavailable",
-                database=describe(self._url),
-                error=error_line(error),
-                records=sum(len(group.records) for group in groups),
-            )
-
-    def _succeeded(self) -> None:
-        if self._outage_since is not None:
-            _log.info(
-                "database_available",
-                database=describe(self._url),
-                after_s=round(time.monotonic() - self._outage_since, 1),
-            )
-        self._outage_since = self._last_error = None
-
-    def _pause(self, seconds: float) -> bool:
-        """Wait before the next attempt; False when there is no time for one."""
-        until = time.monotonic() + seconds
-        with self._changed:
-            while (now := time.monotonic()) < until:
-                if self._deadline is not None:
-                    if now >= self._deadline:
-                        return False
-                    until = min(until, self._deadline)
-                self._changed.wait(until - now)
-            return self._deadline is None or until < self._deadline
+        self._outage.failed(error, sum(len(group.records) for group in groups))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):  # it is thrown away because it is broken
                 connection.close()
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same write may succeed later: it is the database's trouble, not the record's."""
-    if isinstance(error, DBAPIError):
-        return not isinstance(error, IntegrityError | DataError)
-    return isinstance(error, OSError | MemoryError)
-
-
-def _resolve(
-    futures: Iterable[Future[None] | asyncio.Future[None]], error: BaseException | None = None
-) -> None:
-    """End futures from the writer's thread; those of an event loop in its own, all at once."""
-    of_loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for future in futures:
-        if isinstance(future, asyncio.Future):
-            of_loops.setdefault(future.get_loop(), []).append(future)
-        elif error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-    for loop, waited_for in of_loops.items():
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(_resolve_here, waited_for, error)
-
-
-def _resolve_here(futures: list[asyncio.Future[None]], error: BaseException | None) -> None:
-    for future in futures:
-        if future.done():  # cancelled
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
