@@ -113,6 +113,7 @@ class Alarms:
         self._storing: set[asyncio.Task[Any]] = set()
         # Decided and not yet handed on, in order.
         self._pending: list[Sequence[Output]] = []
+        self._answered: set[int | None] = set()
         # Not the loop's own threads: those are waited for at the end, however long they hang.
         self._reading = Threads("requests", limit=1)
 
@@ -318,8 +319,13 @@ class Alarms:
 
     async def _answer(self, history: History) -> None:
         try:
-            for request in await self._reading.run(history.requests):
-                await self._answer_one(request)
+            waiting = await self._reading.run(history.requests)
+            # A database that is only read at the moment does not know yet what was answered.
+            self._answered &= {request.id for request in waiting}
+            for request in waiting:
+                if request.id not in self._answered:
+                    self._answered.add(request.id)
+                    await self._answer_one(request)
         except Exception:  # noqa: BLE001 - the next ones are asked for all the same
             _log.exception("requests not answered")
 

@@ -20,7 +20,10 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from storage_samples import MODEL, chunk, facts, raised, window
 
+from alerts.engine import Engine
+from alerts.policy import Policy
 from alerts.records import Audit, ClockSet, Kind, Notification
+from monitor.alarms import Alarms
 from monitor.storage import database, replay
 from monitor.storage import spool as spool_module
 from monitor.storage import writer as writer_module
@@ -28,6 +31,7 @@ from monitor.storage.batch import BatchWriter
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.maintenance import check, upgrade
+from monitor.storage.records import Request
 from monitor.storage.replay import replay as replay_spool
 from monitor.storage.spool import Spool
 from monitor.storage.writer import Writer
@@ -434,6 +438,33 @@ async def test_a_spool_that_can_be_written_again_takes_what_waits(lite, tmp_path
             await until(lambda: "elsewhere" not in writer.last_error)
         await until(lambda: not writer.spooling)
     assert audits(lite) == [*range(5)]
+
+
+async def test_what_people_ask_is_answered_once_however_long_the_answer_cannot_be_stored(
+    lite, tmp_path
+):
+    with writing(lite, None) as plain:
+        asked = {"patient": "anna", "kind": None, "seconds": 600}
+        await plain.store(Request("pause", asked, "bob", time.time_ns()))
+    spool = Spool([tmp_path], "db")
+    stop = asyncio.Event()
+    with (
+        structlog.testing.capture_logs() as logs,
+        History(lite) as history,
+        writing(lite, spool) as writer,
+    ):
+        writer.leave("its disk is full")
+        alarms = Alarms(Engine(lambda _: Policy()), writer)
+        running = asyncio.create_task(alarms.run(history, stop))
+        await until(lambda: not spool.is_empty)
+        assert len(history.requests()) == 1
+        await asyncio.sleep(2.5)  # it looks every second
+        stop.set()
+        await running
+    assert [log["event"] for log in logs].count("asked") == 1
+    replay_spool(spool, lite)
+    assert rows(lite, "SELECT answer FROM alarm_requests") == [("paused",)]
+    assert len(rows(lite, "SELECT id FROM alarm_pauses")) == 1
 
 
 @pytest.fixture
