@@ -24,10 +24,11 @@ from alerts.engine import Engine
 from alerts.policy import Policy
 from alerts.records import Audit, ClockSet, Kind, Notification
 from monitor.alarms import Alarms
-from monitor.storage import database, replay
+from monitor.storage import database, replay, spooling
 from monitor.storage import spool as spool_module
 from monitor.storage import writer as writer_module
 from monitor.storage.batch import BatchWriter
+from monitor.storage.commits import Commits
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.maintenance import check, upgrade
@@ -61,6 +62,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(writer_module, "_PROBE_S", 0.1)
     monkeypatch.setattr(writer_module, "_TRY_SPOOL_S", 0.05)
     monkeypatch.setattr(spool_module, "_ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(spooling, "_LOOK_S", 0.05)
 
 
 def metric(name):
@@ -279,6 +281,77 @@ async def test_a_driver_that_hangs_does_not_keep_a_stop_from_spooling(postgres, 
     assert moved(url) == 2
 
 
+async def test_a_driver_that_hangs_keeps_nothing_from_becoming_durable(postgres, tmp_path):
+    url = postgres.new_database()
+    upgrade(url)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with writing(url, Spool([tmp_path], "db")) as writer:
+        await writer.store(*waiting())
+        for table, i in (("alarm_audit", 0), ("spool_positions", 100), ("notifications", 200)):
+            with engine.connect() as other:
+                other.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+                first = asyncio.create_task(writer.store(*counted(i)))
+                await asyncio.sleep(0.1)
+                await asyncio.gather(*(writer.store(*counted(i + j)) for j in range(1, 50)))
+                await first
+                assert writer.spooling
+                assert not [n for n in audits(url) if n >= i] if table != "alarm_audit" else True
+                other.rollback()
+            await asyncio.gather(*(writer.store(*counted(i + j)) for j in range(50, 60)))
+            await until(lambda: not writer.spooling)
+            assert writer.healthy
+    engine.dispose()
+    expected = [i + j for i in (0, 100, 200) for j in range(60)]
+    assert audits(url) == expected
+    assert moved(url) == len(expected)
+
+
+async def test_a_driver_that_hangs_before_it_writes(postgres, tmp_path):
+    url = postgres.new_database()
+    upgrade(url)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    end_all = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid != pg_backend_pid()"
+    )
+    with writing(url, Spool([tmp_path], "db")) as writer:
+        await writer.store(*waiting())
+        with engine.connect() as other:
+            # A new connection asks first what the last one has done, and gets no answer.
+            other.execute(text("LOCK TABLE spool_positions IN ACCESS EXCLUSIVE MODE"))
+            other.execute(text(end_all))
+            await asyncio.gather(*(writer.store(*counted(i)) for i in range(20)))
+            other.rollback()
+        await writer.store(*counted(20))
+        await until(lambda: not writer.spooling)
+    engine.dispose()
+    assert audits(url) == [*range(21)]
+    assert moved(url) == 21
+
+
+async def test_a_driver_that_hangs_and_a_spool_that_takes_nothing(postgres, tmp_path):
+    url = postgres.new_database()
+    upgrade(url)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with writing(url, Spool([], "db"), capacity=80) as writer:
+        await writer.store(*waiting())
+        with engine.connect() as other:
+            other.execute(text("LOCK TABLE segments"))
+            told = [asyncio.create_task(writer.store(raised(f"b{i}"))) for i in range(5)]
+            await asyncio.sleep(0.1)
+            for i in range(300):
+                last = asyncio.create_task(writer.store(chunk(i)))
+                await asyncio.sleep(0.01)
+            other.rollback()
+        await asyncio.gather(*told, last)
+        await until(lambda: not writer.spooling)
+    engine.dispose()
+    found = sequences(url)
+    assert found[-40:] == [*range(260, 300)]
+    with History(url) as history:
+        assert len(history.active_alarms()) == 6
+
+
 async def test_a_commit_whose_end_nobody_knows_is_not_done_twice(url, tmp_path, monkeypatch):
     write, fails = BatchWriter.write, [3]
 
@@ -297,18 +370,24 @@ async def test_a_commit_whose_end_nobody_knows_is_not_done_twice(url, tmp_path, 
     assert audits(url) == [*range(5)]
     # Nor if the outage goes on, and it went to the spool.
     fails[0] = 1
-    connect = Writer._read_mark
-    monkeypatch.setattr(Writer, "_read_mark", lambda *_: 1 / 0)
-    monkeypatch.setattr(writer_module, "may_pass", lambda _: True)
+    connect = Commits.connection
+
+    def connection(self):
+        if away:
+            raise OSError("no route to the server")
+        return connect(self)
+
+    away = False
+    monkeypatch.setattr(Commits, "connection", connection)
     with writing(url, Spool([tmp_path], "db")) as writer:
-        monkeypatch.setattr(Writer, "_read_mark", connect)
         first = asyncio.create_task(writer.store(*counted(5)))
         await until(lambda: fails[0] == 0)
-        monkeypatch.setattr(Writer, "_read_mark", lambda *_: 1 / 0)
+        away = True
         await first
         await writer.store(*counted(6))
+        assert writer.spooling
+        away = False
         await until(lambda: not writer.spooling)
-        monkeypatch.setattr(Writer, "_read_mark", connect)
     assert audits(url) == [*range(7)]
     assert moved(url) == 7
 

@@ -5,7 +5,7 @@ process that dies between that commit and the end of the spool goes on behind it
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -61,13 +61,14 @@ class Replay:
         """Prepare.
 
         Args:
-            spool: read, and cleared by ``finish``.
+            spool: read, and cleared by ``clear``.
             batches: writes to the database.
         """
         self._spool = spool
         self._batches = batches
         self._cursor: Cursor | None = None
         self._positions: dict[str, int] = {}
+        self._appended = 0  # of the spool, before the last step
         self.taken = self.refused = 0
 
     def step(self, connection: Connection) -> bool:
@@ -87,6 +88,7 @@ class Replay:
                 # It may be another database by now: one that was restored, or begun anew.
                 self._batches.forget()
                 self._cursor = self._spool.cursor(self._positions)
+            self._appended = self._spool.appended
             entries = self._cursor.take(_GROUPS)
             if entries:
                 self._store(connection, entries)
@@ -97,15 +99,27 @@ class Replay:
         self.taken += len(entries)
         return len(entries) == _GROUPS
 
-    def finish(self, connection: Connection) -> None:
-        """Clear the spool, of which no group is left."""
+    def secure(self, connection: Connection) -> None:
+        """See to it that the spool can be cleared; the database may take its time."""
         if connection.dialect.name == "sqlite":
             # The log goes to the disk: a power cut must not take what is nowhere else any more.
             with suppress(Exception):
                 driver: Any = connection.connection.driver_connection
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        gone = self._spool.clear()
+
+    def clear(self) -> list[str]:
+        """Clear the spool, unless something has come into it since the last step.
+
+        Returns:
+            The files whose positions are to be forgotten; none if it is not empty.
+        """
+        if self._spool.appended != self._appended:
+            return []
         self._cursor = None
+        return self._spool.clear()
+
+    def forget(self, connection: Connection, gone: Collection[str]) -> None:
+        """Forget the positions of files that are gone."""
         # A row that stays does no harm: no file will ever have that id again.
         with suppress(Exception):
             forget_positions(connection, gone)
@@ -182,7 +196,8 @@ def replay(spool: Spool, url: str, *, keep: bool = False) -> int:
             while replaying.step(connection):
                 pass
             if not keep:
-                replaying.finish(connection)
+                replaying.secure(connection)
+                replaying.forget(connection, replaying.clear())
     except OSError as error:
         raise DatabaseError(f"{describe(parsed)}: {error}") from error
     finally:

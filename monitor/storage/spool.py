@@ -57,7 +57,12 @@ class Entry:
 class Spool:
     """Groups of records, in files ``NAME.spool`` or ``NAME.1.spool`` and so on.
 
-    Not for several threads at a time, nor for several processes.
+    Not for several processes, nor for several threads at a time, except that one may read while
+    another one appends.
+
+    Attributes:
+        name: what tells it from the spools of other databases.
+        appended: how many times something was appended; it grows once that can be read.
     """
 
     def __init__(self, folders: Sequence[Path], name: str) -> None:
@@ -69,6 +74,7 @@ class Spool:
         """
         self._folders = list(folders)
         self.name = name
+        self.appended = 0
         self._files: list[SpoolFile] = []
         self._current: SpoolFile | None = None
         self._failed: dict[Path, float] = {}  # until when they are not asked
@@ -145,6 +151,7 @@ class Spool:
             else:
                 self._failed.pop(folder, None)
                 self._last = last
+                self.appended += 1
                 metrics.SPOOLED.inc(len(frames))
                 self._measure()
                 return

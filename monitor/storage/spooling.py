@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import structlog
@@ -17,6 +17,7 @@ from monitor.storage.spool import Spool
 _log = structlog.get_logger(__name__)
 
 _TELL_LOST_S = 60.0
+_LOOK_S = 1.0
 
 # Where there is little room, some go in.
 _AT_ONCE = 256
@@ -28,7 +29,10 @@ class Spooling:
     Attributes:
         name: by which the database knows the writer.
         error: why the spool takes nothing; None where it does.
+        active: whether groups go to the spool, and not to the database; changed with the lock.
         failures: how many times it took nothing.
+        lock: held while the spool is written or cleared: when the writer's thread hangs, another
+            one puts into it what is held.
     """
 
     def __init__(self, spool: Spool, held: Held) -> None:
@@ -43,8 +47,9 @@ class Spooling:
         self.failures = 0
         self._spool = spool
         self._held = held
-        # ``stop`` may come from another thread when the writer's hangs; in the spool, perhaps.
-        self._lock = threading.Lock()
+        self.active = False
+        self.lock = threading.RLock()
+        self._ended = threading.Event()
         self._lost = 0
         self._lost_told_at = 0.0
 
@@ -59,9 +64,10 @@ class Spooling:
         Returns:
             Those that are still held.
         """
-        with self._lock:
+        with self.lock:
             try:
-                self._put(groups)
+                # Another thread may have been faster.
+                self._put(self._held.unsettled(groups))
                 if not groups:
                     self._spool.sync()
             except OSError as error:
@@ -75,24 +81,44 @@ class Spooling:
             self._give_up(groups)
         return self._held.unsettled(groups)
 
-    def keep_last(self, groups: Sequence[Group], patience_s: float = 0.5) -> list[Group]:
-        """Put groups into the spool from another thread, if it does not hang.
+    def stand_in(self, hangs: Callable[[], bool]) -> None:
+        """Begin to put into the spool what is held while the writer's thread hangs.
+
+        Args:
+            hangs: whether it does, in a call that may never come back.
+        """
+
+        def look() -> None:
+            while not self._ended.wait(_LOOK_S):
+                if hangs():
+                    # Asked again with the lock: it may have come back, and ended the spool.
+                    with self.lock:
+                        if hangs():
+                            self.active = True
+                            self.keep(self._held.left())
+
+        threading.Thread(target=look, name="stand-in", daemon=True).start()
+
+    def keep_last(self, patience_s: float = 0.5) -> list[Group]:
+        """Put into the spool what is held at the end, unless somebody hangs in the spool.
 
         Returns:
-            Those that are in vain.
+            What it did not take.
         """
-        if self._lock.acquire(timeout=patience_s):
+        self._ended.set()
+        groups = self._held.left()
+        if groups and self.lock.acquire(timeout=patience_s):
             try:
-                self._put(groups)
+                self._put(self._held.unsettled(groups))
             except OSError as error:
                 _log.error("spool_unavailable", error=str(error), records=self._held.records)
             finally:
-                self._lock.release()
+                self.lock.release()
         return self._held.unsettled(groups)
 
     def sync(self) -> None:
         """Have the disk write what is kept."""
-        with self._lock:
+        with self.lock:
             self._spool.sync()
 
     def _put(self, groups: Sequence[Group]) -> None:

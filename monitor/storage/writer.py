@@ -3,13 +3,13 @@
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 
 import structlog
 from sqlalchemy import Connection
 
 from monitor import metrics
-from monitor.storage.batch import Batch, BatchWriter
+from monitor.storage.batch import Batch
+from monitor.storage.commits import Commits
 from monitor.storage.database import (
     DatabaseError,
     describe,
@@ -22,9 +22,8 @@ from monitor.storage.database import (
 from monitor.storage.group import Group
 from monitor.storage.held import Held
 from monitor.storage.outage import Outage
-from monitor.storage.positions import move_positions, read_positions
 from monitor.storage.records import Record
-from monitor.storage.replay import Replay, may_pass, new_mark, write_counted
+from monitor.storage.replay import Replay, may_pass
 from monitor.storage.spool import Spool
 from monitor.storage.spooling import Spooling
 
@@ -78,19 +77,15 @@ class Writer:
         """
         self._url = parse_url(database)
         self._engine = open_engine(self._url)
-        self._batches = BatchWriter(self._engine.dialect)
-        self._connection: Connection | None = None
         self._held = Held(capacity, self._require_running)
         self._outage = Outage(self._url)
         self._commit_since: float | None = None
         self._thread: threading.Thread | None = None
         self._without: str | None = None
-        self._spooling = False
         # What follows is the thread's.
         self._apart = None if spool is None else Spooling(spool, self._held)
-        self._replay = None if spool is None else Replay(spool, self._batches)
-        self._left_mark: int | None = None
-        self._unkept: list[Group] = []  # taken, and durable nowhere
+        self._commits = Commits(self._engine, self._apart)
+        self._replay = None if spool is None else Replay(spool, self._commits.batches)
         self._replaying = False
         self._probe_at = 0.0
 
@@ -104,9 +99,8 @@ class Writer:
         """Why nothing is written at the moment, in one line; None when all is well."""
         if self._thread is None or not self._thread.is_alive():
             return "the writer is not running"
-        since = self._commit_since
         # A lock, or a disk that dies, may keep an attempt from ever coming back.
-        if since is not None and (waited_s := time.monotonic() - since) > _NO_ANSWER_S:
+        if (waited_s := self._unanswered_s) > _NO_ANSWER_S:
             error: str | None = f"{describe(self._url)}: no answer for {waited_s:.0f} s"
         else:
             error = self._without or self._outage.error
@@ -116,6 +110,11 @@ class Writer:
         return error
 
     @property
+    def _unanswered_s(self) -> float:
+        since = self._commit_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
     def failures(self) -> int:
         """How many attempts to write have failed: while it grows, the thread works and tries on."""
         return self._outage.failures + (0 if self._apart is None else self._apart.failures)
@@ -123,7 +122,7 @@ class Writer:
     @property
     def spooling(self) -> bool:
         """Whether records go to the spool, or some of it is not in the database yet."""
-        return self._spooling
+        return self._apart is not None and self._apart.active
 
     def start(self) -> None:
         """Look at the database and start the thread.
@@ -139,7 +138,8 @@ class Writer:
         finally:
             looking.dispose()
         # What a run that was killed has left goes first.
-        self._spooling = self._apart is not None and not self._apart.is_empty
+        if self._apart is not None:
+            self._apart.active = not self._apart.is_empty
         self._begin()
 
     def start_without(self, why: str) -> None:
@@ -171,6 +171,8 @@ class Writer:
     def _begin(self) -> None:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+        if self._apart is not None:
+            self._apart.stand_in(lambda: self._unanswered_s >= _SPOOL_AFTER_S)
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> int:
         """Write what is held, then end the thread. Blocks; takes no more records from now on.
@@ -186,9 +188,7 @@ class Writer:
         if self._thread is not None:
             # The thread keeps the deadline itself, unless the driver does not return to it.
             self._thread.join(timeout_s + 0.5)
-        left = self._held.left()
-        if left and self._apart is not None:
-            left = self._apart.keep_last(left)
+        left = self._held.left() if self._apart is None else self._apart.keep_last()
         lost = sum(len(group.records) for group in left)
         if left:
             metrics.RECORDS_LOST.inc(lost)
@@ -232,17 +232,17 @@ class Writer:
             while self._step():
                 pass
         finally:
-            self._disconnect()
+            self._commits.disconnect()
             if self._apart is not None:
                 self._apart.sync()
 
     def _step(self) -> bool:
         """Do what is next; False when it is time to end."""
-        if self._spooling:
+        if self.spooling:
             return self._step_spooling()
         groups = self._held.take(enough=lambda: self._without is not None)
         if self._without is not None:
-            self._spool_from_now(groups)
+            self._spool_from_now()
             return True
         return bool(groups) and self._write(groups)
 
@@ -259,13 +259,13 @@ class Writer:
         ready = [group for group in groups if self._prepare(group)]
         wait_s = _FIRST_RETRY_S
         while ready:
-            if self._spooling:  # since one that came before these
-                self._unkept += ready
+            if self.spooling:  # since one that came before these; they are held
                 break
             try:
                 self._commit_since = time.monotonic()
                 try:
-                    self._commit(ready)
+                    if not self._commits.commit(ready):
+                        continue
                 finally:
                     self._commit_since = None
             except Exception as error:  # noqa: BLE001 - whatever it is, the others must be written
@@ -276,7 +276,7 @@ class Writer:
                     elif self._apart is None:
                         return False
                     else:
-                        self._spool_from_now(ready)
+                        self._spool_from_now()
                         break
                 elif singly:
                     self._refuse(ready[0], error)
@@ -284,7 +284,7 @@ class Writer:
                 else:
                     # One of them cannot be written; or somebody deleted a row behind our back,
                     # and all can, once the ids are asked for again.
-                    self._batches.forget()
+                    self._commits.batches.forget()
                     return all(self._write([group], singly=True) for group in ready)
             else:
                 self._outage.succeeded()
@@ -302,25 +302,25 @@ class Writer:
             return wait_s
         return max(0.0, min(wait_s, _SPOOL_AFTER_S - self._outage.lasted_s))
 
-    def _spool_from_now(self, groups: list[Group]) -> None:
-        """Begin to spool, with these first."""
-        self._spooling = True
+    def _spool_from_now(self) -> None:
+        """Begin to spool, with what is held."""
+        assert self._apart is not None
+        self._apart.active = True
         self._replaying = False
-        self._unkept += groups
         self._probe_at = time.monotonic() + _PROBE_S
 
     def _step_spooling(self) -> bool:
         """Keep what came in the spool, and look for the database now and then."""
         assert self._apart is not None
-        wait_s = _TRY_SPOOL_S if self._unkept else _PROBE_S
+        wait_s = _TRY_SPOOL_S if self._apart.error is not None else _PROBE_S
         if self._without is None:
             wait_s = max(0.0, min(wait_s, self._probe_at - time.monotonic()))
-        groups = self._held.take(wait_s)
-        self._unkept += [group for group in groups if self._prepare(group)]
-        self._unkept = self._apart.keep(self._unkept)
+        self._held.take(wait_s)
+        # What another thread took while this one hung is among it.
+        unkept = self._apart.keep([group for group in self._held.left() if self._prepare(group)])
         if self._held.ending:
             # Whatever is in the spool by then is left to the next start.
-            if not self._unkept and not self._replaying:
+            if not unkept and not self._replaying:
                 return False
             if not self._held.sleep(0.0 if self._replaying else _FIRST_RETRY_S):
                 return False
@@ -333,16 +333,14 @@ class Writer:
         assert self._replay is not None
         self._commit_since = time.monotonic()
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            before = self._replay.taken
-            self._replaying = self._replay.step(self._connection)
+            connection, before = self._commits.connection(), self._replay.taken
+            self._replaying = self._replay.step(connection)
             if self._replay.taken > before:
                 self._outage.succeeded()
-            if not self._replaying:
-                self._replay.finish(self._connection)
+            if not self._replaying and not self._finish(self._replay, connection):
+                self._replaying = True
         except Exception as error:  # noqa: BLE001 - whatever it is, it has to be looked at again
-            self._failed(error, self._unkept)
+            self._failed(error, self._held.left())
             self._replaying = False
             self._probe_at = time.monotonic() + _PROBE_S
             return True
@@ -350,12 +348,20 @@ class Writer:
             self._commit_since = None
         if self._replaying:
             return True
-        self._disconnect()  # so that the mark is read anew
-        self._spooling = False
-        if self._apart is not None:
-            self._apart.error = None
-        unkept, self._unkept = self._unkept, []
-        return self._write(unkept)
+        self._commits.disconnect()  # so that the mark is read anew
+        return self._write(self._held.left())
+
+    def _finish(self, replay: Replay, connection: Connection) -> bool:
+        """End the spool, of which nothing was left; False if something has come into it since."""
+        assert self._apart is not None
+        replay.secure(connection)
+        with self._apart.lock:
+            gone = replay.clear()
+            if not self._apart.is_empty:
+                return False
+            self._apart.active, self._apart.error = False, None
+        replay.forget(connection, gone)
+        return True
 
     def _refuse(self, group: Group, error: Exception) -> None:
         _log.error("record_refused", database=describe(self._url), error=error_line(error))
@@ -369,43 +375,6 @@ class Writer:
             return False
         return True
 
-    def _commit(self, groups: list[Group]) -> None:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-            self._left_mark = self._read_mark(self._connection)
-        batch = Batch()
-        for group in groups:
-            # One whose transaction seemed to fail may have been committed after all.
-            if group.mark is None or group.mark != self._left_mark:
-                assert group.batch is not None
-                batch.add(group.batch)
-        if self._apart is None:
-            write_counted(self._batches, self._connection, batch)
-            return
-        mark, name = new_mark(), self._apart.name
-        before = {} if self._left_mark is None else {name: self._left_mark}
-        for group in groups:
-            group.mark = mark
-
-        def leave(within: Connection) -> None:
-            move_positions(within, before, {name: mark})
-
-        write_counted(self._batches, self._connection, batch, leave)
-        self._left_mark = mark
-
-    def _read_mark(self, connection: Connection) -> int | None:
-        if self._apart is None:
-            return None
-        position = read_positions(connection).get(self._apart.name)
-        connection.rollback()
-        return position
-
     def _failed(self, error: Exception, groups: list[Group]) -> None:
-        self._disconnect()
+        self._commits.disconnect()
         self._outage.failed(error, sum(len(group.records) for group in groups))
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):  # it is thrown away because it is broken
-                connection.close()
