@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -111,6 +112,7 @@ class Alarms:
         self._read_ns: dict[str, int] = {}
         self._lost: set[str] = set()
         self._storing: set[asyncio.Task[Any]] = set()
+        self._overdue: set[asyncio.Task[Any]] = set()
         # Decided and not yet handed on, in order.
         self._pending: list[Sequence[Output]] = []
         self._answered: set[int | None] = set()
@@ -266,6 +268,47 @@ class Alarms:
         if ids:
             self._do(self._signals.acknowledge(ids, by, self._now()))
 
+    @property
+    def all_on(self) -> tuple[Signal, ...]:
+        """The signals of everybody that are not off, the gateway's too, oldest alarm first."""
+        on = (s for s in self._known.values() if s.presence is not Presence.OFF)
+        return tuple(sorted(on, key=lambda signal: signal.alarm.raised_ns))
+
+    def paused_until(self, patient: str) -> int | None:
+        """UTC time until which nobody is told of a patient's alarms; None if people are."""
+        pauses = self._signals.pauses(patient)
+        return max((pause.until_ns for pause in pauses if pause.kind is None), default=None)
+
+    def request(self, request: Request) -> str:
+        """Do what somebody asks of the daemon itself; told at once, and stored beside.
+
+        It waits for no database, so that an alarm can be answered while there is none.
+
+        Args:
+            request: not stored yet.
+
+        Returns:
+            One line for whoever asked; ``failed: …`` if it was not done.
+        """
+        outputs, answered = self._take(request)
+        self._note(outputs)
+        # First, so that the writer has it before what becomes of the messages.
+        keep(self._storing, attempt(self._writer, RESULTS_REFUSED, [answered, *outputs]))
+        self.tell((), outputs)
+        return str(answered.answer)
+
+    async def stored(self, within_s: float) -> None:
+        """Wait until what was decided so far is stored, but not for what was waited for in vain."""
+        storing = set(self._storing)
+        if storing and self._writer.healthy and not storing & self._overdue:
+            _, self._overdue = await asyncio.wait(storing, timeout=within_s)
+
+    def _take(self, request: Request) -> tuple[Sequence[Output], Request]:
+        """Do what is asked: what is to be stored, and the request with its answer."""
+        outputs, said = answer(request, self._signals, self._now())
+        _log.info("asked", what=request.what, by=request.by, answer=said)
+        return outputs, replace(request, answer=said)
+
     async def run(self, history: History | None, stop: asyncio.Event) -> None:
         """Do what time brings and what people ask for, until ``stop``; then deliver what is due.
 
@@ -330,11 +373,7 @@ class Alarms:
             _log.exception("requests not answered")
 
     async def _answer_one(self, request: Request) -> None:
-        outputs, said = answer(request, self._signals, self._now())
-        _log.info("asked", what=request.what, by=request.by, answer=said)
-        answered = Request(
-            request.what, request.arguments, request.by, request.at_ns, request.id, said
-        )
+        outputs, answered = self._take(request)
         self._note(outputs)
         await self._store([answered, *outputs])
         self.tell((), outputs)

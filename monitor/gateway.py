@@ -108,6 +108,18 @@ class Gateway:
         """Whether the model was loaded, and has not failed at window after window."""
         return self._no_model is None and self._failures < _MODEL_FAILURES
 
+    @property
+    def why_no_model(self) -> str | None:
+        """What keeps classes from being seen; None if nothing does."""
+        if self.model_works:
+            return None
+        return self._no_model or f"the model failed at the last {self._failures} windows"
+
+    @property
+    def why_no_rhythm_model(self) -> str | None:
+        """What keeps lethal rhythms from being seen; None if nothing does."""
+        return self._no_rhythm_model
+
     def channel(self, name: str, wrong: str | None) -> None:
         """Take in whether a channel works, and why not."""
         self._channels[name] = wrong
@@ -163,9 +175,9 @@ class Gateway:
             self._say(condition, wrong is not None, wrong or f"{name} delivers again")
         why = self._no_rhythm_model or "lethal rhythms are watched for again"
         self._say(RHYTHM_MODEL, self._no_rhythm_model is not None, why)
-        if not self.model_works:
-            why = self._no_model or f"the model failed at the last {self._failures} windows"
-            self._say(MODEL, True, why)
+        why_not = self.why_no_model
+        if why_not is not None:
+            self._say(MODEL, True, why_not)
         elif self._classified:
             self._say(MODEL, False, "the model reads windows again")
 

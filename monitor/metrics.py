@@ -67,3 +67,6 @@ SPOOL_REFUSED = Counter(
 RECORDS_LOST = Counter(
     "leadone_records_lost", "Records that were accepted and could be kept neither here nor there"
 )
+CONTROL_REFUSED = Counter(
+    "leadone_control_refused", "Requests on the local socket by somebody who may not ask"
+)

@@ -16,7 +16,7 @@ def answer(request: Request, signals: Signals, now: Moment) -> tuple[Sequence[Ou
     """
     try:
         return _do(request, signals, now)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         return (), f"failed: {error}"
 
 

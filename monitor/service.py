@@ -1,6 +1,7 @@
 """Puts the daemon together from a configuration and runs it."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -73,6 +74,7 @@ async def serve(
     *,
     stop: asyncio.Event,
     attended: bool = True,
+    control: socket.socket | None = None,
     on_result: Sequence[Callable[[WindowResult], None]] = (),
     on_change: Sequence[Callable[[Change], None]] = (),
     on_rhythm: Sequence[Callable[[RhythmSeen], None]] = (),
@@ -87,6 +89,7 @@ async def serve(
         stop: ends the run.
         attended: whether the straps that are paired in the database and the configured broker are
             watched too, and people told of alarms; a second daemon beside one that does must not.
+        control: from ``monitor.control.claim``: what commands ask the daemon by; None: nothing.
         on_result: called with every stored result.
         on_change: called with every alarm that begins or ends.
         on_rhythm: called with every verdict of the watch for lethal rhythms.
@@ -155,6 +158,7 @@ async def serve(
                 straps,
                 on_change,
                 attended=attended,
+                listening=control,
             )
             if listening:
                 sources.append(parts.listen(known))

@@ -132,6 +132,11 @@ class Straps:
         """Of the straps that are paired."""
         return self._of.keys()
 
+    @property
+    def states(self) -> list[tuple[Strap, StrapState]]:
+        """The straps that are paired, each with its state as known now."""
+        return [(watched.strap, watched.state) for watched in self._of.values()]
+
     def sources(self) -> list[Source]:
         """A source for each strap; those on one adapter take turns on it.
 

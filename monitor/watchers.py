@@ -1,6 +1,7 @@
 """What runs beside the path of a sample: alarms, straps, devices, the gateway, and the house."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from monitor.alarms import Alarms
 from monitor.composing import Help
 from monitor.config import Config
 from monitor.contacts import build_plans
+from monitor.control import Control
 from monitor.devices import Devices
 from monitor.gateway import Gateway
 from monitor.handover import attempt, keep
 from monitor.metrics import RESULTS_REFUSED
 from monitor.progress import Progress
 from monitor.results import WindowResult
+from monitor.status import Status
 from monitor.storage.history import History
 from monitor.storage.writer import Writer
 from monitor.straps import Straps
@@ -50,6 +53,7 @@ class Watchers:
         straps: that are paired.
         on_change: called with every condition that begins or ends.
         attended: whether people are told; if not, conditions are stored and nothing else runs.
+        listening: from ``monitor.control.claim``; None: nobody can ask the daemon itself.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Watchers:
         on_change: Sequence[Callable[[Change], None]],
         *,
         attended: bool,
+        listening: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._history = history
@@ -109,6 +114,17 @@ class Watchers:
             self.alarms.conclude,
             progress=self.progress,
         )
+        self.status = Status(
+            config, writer, self.alarms, self.gateway, straps=lambda: straps.states
+        )
+        self._control: Control | None = None
+        if listening is not None:
+            self._control = Control(
+                listening,
+                status=self.status.report,
+                request=self.alarms.request,
+                stored=self.alarms.stored,
+            )
         self._dead_man = self._make_dead_man() if attended else None
         self._heartbeat = self._make_heartbeat(channels) if attended else None
         if attended:
@@ -126,6 +142,7 @@ class Watchers:
         from monitor.brokers import ecg_source  # noqa: PLC0415 - only where there is a broker
 
         assert self._config.mqtt is not None
+        self.status.expect(known)
         others = {*self._straps.streams}
         others.update(Stream(s.patient, s.device) for s in self._config.sources)
         self._devices = Devices(
@@ -180,6 +197,7 @@ class Watchers:
             self.alarms.result,
             self.gateway.result,
             self._straps.result,
+            self.status.result,
         ]
         if self._devices is not None:
             listeners.append(self._devices.result)
@@ -191,13 +209,14 @@ class Watchers:
 
     def chunk(self, chunk: Chunk | RrIntervals) -> None:
         """Take in what a source gave, before the watch for lethal rhythms does."""
+        self.status.chunk(chunk)
         if isinstance(chunk, Chunk):
             self.alarms.samples(chunk)
 
     @property
     def on_rhythm(self) -> list[Callable[[RhythmSeen], None]]:
         """Whoever looks at the verdicts of the watch for lethal rhythms, alarms first."""
-        listeners: list[Callable[[RhythmSeen], None]] = [self.alarms.rhythm]
+        listeners: list[Callable[[RhythmSeen], None]] = [self.alarms.rhythm, self.status.rhythm]
         if self._house is not None:
             listeners.append(self._house.out.rhythm)
         return listeners
@@ -209,6 +228,8 @@ class Watchers:
         if self._attended:
             running += [self.alarms.run(self._history, stop), self.gateway.run(stop)]
             running.append(watchdog.feed(stop, self.progress))
+        if self._control is not None:
+            running.append(self._control.run(stop))
         if self._devices is not None:
             running.append(self._devices.run(stop))
         if self._house is not None:
@@ -226,6 +247,7 @@ class Watchers:
         self.alarms.acknowledge(patient, alarm_id, by)
 
     def _channel(self, name: str, wrong: str | None) -> None:
+        self.status.channel(name, wrong)
         self.gateway.channel(name, wrong)
 
     def _delivered(self, channel: str) -> None:
@@ -240,6 +262,8 @@ class Watchers:
         keep(self._keeping, attempt(self._writer, RESULTS_REFUSED, [refused(rejection)]))
 
     def _device(self, state: "DeviceState") -> None:
+        if state.battery is not None:
+            self.status.battery(state.stream, state.battery)
         if self._devices is not None and state.battery is not None:
             self._devices.battery(state.stream, state.battery)
         if self._house is not None:

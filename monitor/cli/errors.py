@@ -3,6 +3,7 @@
 from ingest.recordings import RecordingError
 from models.bundle import BundleError
 from monitor.config import ConfigError
+from monitor.control import AnotherDaemonError
 from monitor.storage.database import DatabaseError
 from monitor.storage.only_one import AnotherError
 
@@ -15,4 +16,12 @@ class MisuseError(CommandError):
     """A command was asked something that makes no sense; the message says what does."""
 
 
-KNOWN = (AnotherError, BundleError, CommandError, ConfigError, DatabaseError, RecordingError)
+KNOWN = (
+    AnotherDaemonError,
+    AnotherError,
+    BundleError,
+    CommandError,
+    ConfigError,
+    DatabaseError,
+    RecordingError,
+)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,7 @@ from monitor.cli.patient import require_patient
 from monitor.cli.setup import prepare
 from monitor.config import Config
 from monitor.contacts import build_channels
+from monitor.control import claim
 from monitor.service import serve
 from monitor.sources import Playlist
 from monitor.stopping import stop_on_signals
@@ -26,7 +28,11 @@ _log = structlog.get_logger()
 
 
 def run_daemon(path: Path) -> None:
-    """Run until SIGTERM or SIGINT, or until every configured source has ended."""
+    """Run until SIGTERM or SIGINT, or until every configured source has ended.
+
+    Raises:
+        AnotherDaemonError: one runs on the same database.
+    """
     last_words.take_error()  # of an earlier run
     try:
         config, bundle, sources = prepare(path)
@@ -72,11 +78,15 @@ async def _run(
     stop = asyncio.Event()
     stop_on_signals(stop)
     names = bundle.class_names if isinstance(bundle, Bundle) else {}
-    await serve(
-        config,
-        sources,
-        bundle,
-        stop=stop,
-        attended=attended,
-        on_change=[LogDelivery(names).deliver],
-    )
+    # Held from before the database is touched: two daemons would tell everybody twice.
+    url = config.database.get_secret_value()
+    with claim(url) if attended else nullcontext() as listening:
+        await serve(
+            config,
+            sources,
+            bundle,
+            stop=stop,
+            attended=attended,
+            control=listening,
+            on_change=[LogDelivery(names).deliver],
+        )

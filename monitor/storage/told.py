@@ -95,6 +95,7 @@ def _write_delivered(connection: Connection, record: Delivery | Settled | Reques
                 "what": checked_text(record.what),
                 "arguments": record.arguments,
                 "by": checked_text(record.by),
+                # What was asked of the daemon itself is answered by the time it is stored.
                 "answer": record.answer,
             }
             connection.execute(insert(AlarmRequestRow).values(values))
