@@ -122,12 +122,29 @@ def find_alarm(history: History, prefix: str) -> Alarm:
         MisuseError: ``prefix`` is too short to mean one.
         CommandError: there is none, or more than one.
     """
+    return only_one(history.find_alarms(beginning(prefix)), prefix)
+
+
+def beginning(prefix: str) -> str:
+    """How the id of an alarm begins, as somebody typed it.
+
+    Raises:
+        MisuseError: it is too short to mean one.
+    """
     wanted = prefix.strip().lower()
     if len(wanted) < _FEWEST:
         raise MisuseError(
             f"{prefix!r} is too short: give {_FEWEST} or more characters of an alarm's id"
         )
-    found = history.find_alarms(wanted)
+    return wanted
+
+
+def only_one(found: Sequence[Alarm], prefix: str) -> Alarm:
+    """The alarm that was meant by how its id begins.
+
+    Raises:
+        CommandError: there is none, or more than one.
+    """
     if not found:
         raise CommandError(
             f"no alarm has an id that begins with {prefix!r}; leadone alarms list shows them"

@@ -1,6 +1,7 @@
 """``leadone alarms ack``, ``snooze``, ``pause`` and ``resume``: what people ask of the daemon.
 
-It owns the alarms; what is asked of it is stored, and it answers there.
+It owns the alarms, and answers at once by its socket, whatever the state of the database. Where it
+does not, what is asked is stored, and done when it runs again.
 """
 
 import getpass
@@ -8,10 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alerts.conditions import Alarm
+from alerts.conditions import Alarm, Priority
 from alerts.gateway import (
     BEHIND,
     CHANNEL,
@@ -25,17 +27,19 @@ from alerts.gateway import (
 )
 from alerts.ledger import ALL_ALARMS
 from alerts.lethal import UNSEEN
-from alerts.records import Presence, Signal
+from alerts.records import Presence
 from alerts.rhythm import LETHAL, is_lethal
 from alerts.signals import LETHAL_ANSWER_S, MAX_SILENCE_S
 from alerts.technical import BATTERY, OFF_SKIN, SILENT, UNREAD
 from models.bundle import Bundle
-from monitor.cli.alarms import brief, class_names, find_alarm
+from monitor.cli.alarms import beginning, brief, class_names, find_alarm, only_one
+from monitor.cli.daemon_client import NoAnswerError, NotRunningError, ask, status_of
 from monitor.cli.errors import CommandError, MisuseError
 from monitor.cli.times import local, seconds
 from monitor.config import Config, load_config
 from monitor.policies import build_policies
 from monitor.service import bundle_or_why_none
+from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.records import Request
 from monitor.storage.writer import Writer
@@ -67,17 +71,17 @@ def acknowledge(
     config = load_config(path)
     if patient is not None:
         _require(config, patient)
-    with History(config.database.get_secret_value()) as history:
-        if ids:
-            chosen = _chosen(history, ids)
-        else:
-            unanswered = history.signals(*_UNANSWERED)
-            chosen = [s for s in unanswered if patient in (None, s.alarm.patient)]
-        if not chosen:
-            _print("no alarm waits for an answer")
-            return
-        requests = [("ack", {"alarms": [signal.alarm.id]}) for signal in chosen]
-        answers = _ask(config, history, requests, asker)
+    on = _on(config)
+    if ids:
+        chosen = _chosen(config, on, ids)
+    else:
+        unanswered = [s for s in on if s.presence in _UNANSWERED]
+        chosen = [s for s in unanswered if patient in (None, s.alarm.patient)]
+    if not chosen:
+        _print("no alarm waits for an answer")
+        return
+    requests = [("ack", {"alarms": [signal.alarm.id]}) for signal in chosen]
+    answers = _ask(config, requests, asker)
     _report(config, [(signal.alarm, "acknowledged") for signal in chosen], answers)
     _warn(chosen)
 
@@ -92,13 +96,10 @@ def snooze(path: Path, ids: Sequence[str], duration: str, by: str | None) -> Non
     lasts_s = _silence(duration)
     asker = _asker(by)
     config = load_config(path)
-    with History(config.database.get_secret_value()) as history:
-        chosen = _chosen(history, ids)
-        until = local(time.time_ns() + round(lasts_s * 1e9))
-        requests = [
-            ("snooze", {"alarms": [signal.alarm.id], "seconds": lasts_s}) for signal in chosen
-        ]
-        answers = _ask(config, history, requests, asker)
+    chosen = _chosen(config, _on(config), ids)
+    until = local(time.time_ns() + round(lasts_s * 1e9))
+    requests = [("snooze", {"alarms": [signal.alarm.id], "seconds": lasts_s}) for signal in chosen]
+    answers = _ask(config, requests, asker)
     # Over already, there is nothing that could come on again.
     done = {Presence.LATCHED: "acknowledged, for it is over"}
     said = [(s.alarm, done.get(s.presence, f"snoozed until {until}")) for s in chosen]
@@ -121,8 +122,7 @@ def pause(path: Path, patient: str, kind: str | None, duration: str, by: str | N
         _require_kind(config, patient, kind)
     request = ("pause", {"patient": patient, "kind": kind, "seconds": lasts_s})
     until = local(time.time_ns() + round(lasts_s * 1e9))
-    with History(config.database.get_secret_value()) as history:
-        (answer,) = _ask(config, history, [request], asker)
+    (answer,) = _ask(config, [request], asker)
     _done(answer)
     _print(
         f"paused until {until}: {patient}, {kind or ALL_ALARMS}; "
@@ -141,18 +141,70 @@ def resume(path: Path, patient: str, by: str | None) -> None:
     asker = _asker(by)
     config = load_config(path)
     _require(config, patient)
-    with History(config.database.get_secret_value()) as history:
-        (answer,) = _ask(config, history, [("resume", {"patient": patient})], asker)
+    (answer,) = _ask(config, [("resume", {"patient": patient})], asker)
     _done(answer)
     _print(f"{patient}: people are told of alarms again")
 
 
-def _ask(
-    config: Config,
-    history: History,
-    requests: Sequence[tuple[str, dict[str, Any]]],
-    by: str,
-) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _On:
+    """An alarm that people are told of, or that somebody has answered."""
+
+    alarm: Alarm
+    presence: Presence
+
+
+def _on(config: Config) -> list[_On]:
+    """The alarms that are on: as the daemon knows them, or else as they are stored.
+
+    Raises:
+        CommandError: the daemon refuses to say; or none answers, and the database cannot be read.
+    """
+    url = config.database.get_secret_value()
+    try:
+        return [_on_from(row) for row in status_of(url)["alarms"]]
+    except (NotRunningError, NoAnswerError) as no_daemon:
+        try:
+            with History(url) as history:
+                stored = history.signals(*_UNANSWERED, Presence.ACKNOWLEDGED)
+        except DatabaseError as error:
+            raise CommandError(f"{error}\n{no_daemon}") from None
+        return [_On(signal.alarm, signal.presence) for signal in stored]
+
+
+def _on_from(row: dict[str, Any]) -> _On:
+    alarm = Alarm(
+        row["id"],
+        row["patient"],
+        row["condition"],
+        Priority(row["priority"]),
+        row["started_ns"],
+        row["raised_ns"],
+        row["ended_ns"],
+    )
+    return _On(alarm, Presence(row["presence"]))
+
+
+def _ask(config: Config, requests: Sequence[tuple[str, dict[str, Any]]], by: str) -> list[str]:
+    """Ask the daemon itself; or else by way of the database. Its answers, in their order.
+
+    Raises:
+        CommandError: it refuses, or not all of the answers came in time.
+        DatabaseError: no daemon answers, and the database takes no requests.
+    """
+    url = config.database.get_secret_value()
+    answers: list[str] = []
+    try:
+        for what, arguments in requests:
+            asked = ask(url, {"ask": what, "arguments": arguments, "by": by})
+            answers.append(str(asked["answer"]))
+    except (NotRunningError, NoAnswerError):
+        # Over a network a daemon on another machine may have the same database.
+        return answers + _ask_stored(url, requests[len(answers) :], by)
+    return answers
+
+
+def _ask_stored(url: str, requests: Sequence[tuple[str, dict[str, Any]]], by: str) -> list[str]:
     """Store requests, and wait for the daemon's answers, in their order.
 
     Raises:
@@ -165,24 +217,25 @@ def _ask(
         Request(what, arguments, by, now_ns + i)
         for i, (what, arguments) in enumerate(requests)
     ]
-    writer = Writer(config.database.get_secret_value())
+    writer = Writer(url)
     writer.start()
     stored = writer.submit(*records)
     writer.stop(_STORE_S)
     stored.result()
     answers: list[str] = []
     deadline_s = time.monotonic() + _ANSWER_S
-    while len(answers) < len(records):
-        answer = history.answer(records[len(answers)].at_ns, by)
-        if answer is not None:
-            answers.append(answer)
-        elif time.monotonic() >= deadline_s:
-            raise CommandError(
-                "leadone is not running here, or hangs: it will be done when it starts again"
-                + (", if its time is not over by then" if "seconds" in requests[0][1] else "")
-            )
-        else:
-            time.sleep(_LOOK_S)
+    with History(url) as history:
+        while len(answers) < len(records):
+            answer = history.answer(records[len(answers)].at_ns, by)
+            if answer is not None:
+                answers.append(answer)
+            elif time.monotonic() >= deadline_s:
+                raise CommandError(
+                    "leadone is not running here, or hangs: it will be done when it starts again"
+                    + (", if its time is not over by then" if "seconds" in requests[0][1] else "")
+                )
+            else:
+                time.sleep(_LOOK_S)
     return answers
 
 
@@ -198,7 +251,7 @@ def _report(config: Config, said: Sequence[tuple[Alarm, str]], answers: Sequence
         raise CommandError("\n".join(failed))
 
 
-def _warn(answered: Sequence[Signal]) -> None:
+def _warn(answered: Sequence[_On]) -> None:
     """Say how long an answer to a lethal rhythm holds."""
     lethal = [s for s in answered if is_lethal(s.alarm.condition) and s.alarm.ended_ns is None]
     if lethal:
@@ -210,19 +263,30 @@ def _done(answer: str) -> None:
         raise CommandError(answer.removeprefix(_FAILED))
 
 
-def _chosen(history: History, ids: Sequence[str]) -> list[Signal]:
-    """The signals of the alarms that are meant, each once; all of them must be on."""
-    on = {s.alarm.id: s for s in history.signals(*_UNANSWERED, Presence.ACKNOWLEDGED)}
-    chosen: dict[str, Signal] = {}
+def _chosen(config: Config, on: Sequence[_On], ids: Sequence[str]) -> list[_On]:
+    """The alarms that are meant, each once; all of them must be on."""
+    chosen: dict[str, _On] = {}
     for prefix in ids:
-        alarm = find_alarm(history, prefix)
-        if alarm.id not in on:
-            raise CommandError(
-                f"{prefix}: that alarm ({alarm.patient}, {alarm.condition}) is off: "
-                "there is nothing to answer"
-            )
-        chosen[alarm.id] = on[alarm.id]
+        wanted = beginning(prefix)
+        found = {one.alarm.id: one for one in on if one.alarm.id.startswith(wanted)}
+        if not found:
+            raise CommandError(_why_not_on(config, prefix))
+        alarm = only_one([one.alarm for one in found.values()], prefix)
+        chosen[alarm.id] = found[alarm.id]
     return list(chosen.values())
+
+
+def _why_not_on(config: Config, prefix: str) -> str:
+    """Why no alarm that is on has such an id: it is off, or there never was one."""
+    try:
+        with History(config.database.get_secret_value()) as history:
+            alarm = find_alarm(history, prefix)
+    except DatabaseError:
+        return f"no alarm that is on has an id that begins with {prefix!r}"
+    return (
+        f"{prefix}: that alarm ({alarm.patient}, {alarm.condition}) is off: "
+        "there is nothing to answer"
+    )
 
 
 def _silence(duration: str) -> float:
