@@ -16,6 +16,8 @@ from bluez.movesense import Movesense
 from bluez.peripheral import Peripheral
 from bluez.service import Bluez
 from bluez.strap import Strap as HeartRateStrap
+from control_clients import daemon_says, said
+from control_clients import stream as heard
 from program import Done, Program, write_config
 
 from ingest.chunk import Chunk, Stream
@@ -262,7 +264,19 @@ async def test_devices_tell_state_advice_battery_and_drops(tmp_path: Path) -> No
         Gap(stream, round((midnight - 600) * S), round((midnight - 500) * S), "link lost"),
     )
     today_s = min(10.0, (now / 1e9 - midnight) - 22)
-    done = await leadone(path, "devices", "--json")
+    known = {"adapter": None, "paired_ns": now, "since_ns": now - 90 * S, "battery_ns": None}
+    known |= {"model": "polar_h10", "cause": None, "advice": None}
+    gone = {"cause": "strap not seen", "advice": "check that it is worn"}
+    live = said(
+        heard("anna", "h10", kind="strap", battery=12)
+        | {"strap": known | {"stage": "streaming", "address": H10_ADDRESS}},
+        heard("anna", "tickr", kind="strap", sending=False, sample_ns=None, why="strap not seen")
+        | {"strap": known | gone | {"stage": "waiting", "address": "C0:00:00:00:00:01"}},
+        heard("boris", "holter", kind="replay", sending=False, sample_ns=None, why="nothing came"),
+    )
+    async with daemon_says(url_of(path), live):
+        done = await leadone(path, "devices", "--json")
+        table = (await leadone(path, "devices")).out
     assert (done.code, done.err) == (0, "")
     h10, tickr, holter = done.rows
     assert (h10["device"], h10["model"], h10["stage"]) == ("h10", "polar_h10", "streaming")
@@ -275,7 +289,6 @@ async def test_devices_tell_state_advice_battery_and_drops(tmp_path: Path) -> No
     assert (holter["device"], holter["model"]) == ("holter", "replay")
     assert "address" not in holter
 
-    table = (await leadone(path, "devices")).out
     (line,) = [line for line in table.splitlines() if line.startswith("│ h10 ")]
     assert [cell.strip() for cell in line.split("│")[1:5]] == [
         "h10",
@@ -287,21 +300,24 @@ async def test_devices_tell_state_advice_battery_and_drops(tmp_path: Path) -> No
     assert "anna/tickr: strap not seen: check that it is worn" in table
 
 
-async def test_a_daemon_that_died_does_not_look_alive(tmp_path: Path, path: Path) -> None:
+@pytest.mark.parametrize("ago_s", [2, 301])
+async def test_a_daemon_that_died_does_not_look_alive(path: Path, ago_s: int) -> None:
     now = time.time_ns()
     stream = Stream("anna", "h10")
     store(path, strap())
     store(
         path,
         StrapState(stream, "streaming", None, None, now - 900 * S, 80, now),
-        Chunk(stream, now - 301 * S, 130.0, synthetic(1, rate=130)),
+        Chunk(stream, now - ago_s * S, 130.0, synthetic(1, rate=130)),
     )
     (row,) = (await leadone(path, "devices", "--json")).rows
-    assert row["streaming"] is False
-    seconds_today = time.time() - time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
-    assert row["missing_today_s"] == pytest.approx(min(300, seconds_today), abs=10)
+    assert (row["running"], row["streaming"]) == (False, False)
+    if ago_s > 60:
+        seconds_today = time.time() - time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+        assert row["missing_today_s"] == pytest.approx(min(300, seconds_today), abs=10)
     table = (await leadone(path, "devices")).out
-    assert "anna/h10: silent: see whether leadone runs" in table
+    assert table.startswith("leadone is not running: sudo systemctl start leadone\n")
+    assert "streaming" not in table
 
 
 async def test_unpair_forgets_the_bond_and_keeps_the_recordings(bluez: Bluez, path: Path) -> None:

@@ -34,6 +34,7 @@ from monitor.cli.patient import require_patient
 from monitor.cli.rows import print_row
 from monitor.cli.strip import strip
 from monitor.cli.times import seconds, span
+from monitor.cli.watching import AHEAD_NS
 from monitor.config import ConfigError, load_config
 from monitor.config.values import Identifier
 from monitor.storage import maintenance
@@ -188,7 +189,7 @@ def _refuse_taken(
                 f"{address} is paired already, as {stream.device} of {stream.patient}: "
                 f"leadone unpair {address}"
             )
-        last_ns = history.last_sample(stream)
+        last_ns = history.last_sample(stream, until_ns=time.time_ns() + AHEAD_NS)
         if state is not None and state.stage == Stage.STREAMING and is_fresh(last_ns):
             raise CommandError(
                 f"{address} is paired already, and leadone is receiving from it; to pair it anew, "

@@ -5,18 +5,27 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alerts.conditions import Alarm
 from models.bundle import Bundle, BundleError
 from models.rhythm.model import RhythmModel, RhythmModelError
 from models.runtime import Runtime
 from monitor.cli.care_findings import warnings_at
 from monitor.cli.rows import print_row
 from monitor.cli.setup import prepare
-from monitor.cli.times import iso, local, span
+from monitor.cli.times import iso
+from monitor.cli.watching import (
+    Daemon,
+    Finding,
+    alarms_of,
+    ask_daemon,
+    daemon_findings,
+    last_seen,
+    stored_alarms,
+    verdict,
+    worst_first,
+)
 from monitor.config import Config
 from monitor.contacts import build_channels
 from monitor.storage.database import DatabaseError, describe, folder_of, parse_url
@@ -30,28 +39,14 @@ if TYPE_CHECKING:
 _EXCERPT = 120
 _ANSWER_S = 5.0
 
-# A daemon that runs stores a window of somebody every few seconds.
-_LATELY_NS = 60_000_000_000
 _MONTH_NS = 30 * 86_400 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        about: what, in a word or two.
-        well: whether it is as it should be; None where that is for the reader to say.
-        text: one line; if it is not well, what was found and what to do.
-    """
-
-    about: str
-    well: bool | None
-    text: str
-
-
 def examine(path: Path, *, json_lines: bool) -> int:
-    """Look at everything, print what is found; 1 if something is wrong, else 0.
+    """Look at everything, print a verdict and what is found, the worst first.
+
+    Returns:
+        1 if something is wrong, else 0.
 
     Raises:
         ConfigError: if the configuration cannot be used: nothing else can be looked at then.
@@ -60,16 +55,27 @@ def examine(path: Path, *, json_lines: bool) -> int:
     found = [Finding("configuration", True, f"{path}: good")]
     found.append(_model(bundle, config.inference.threads))
     found.append(_rhythm_model())
-    for look in (_database, _disk, _contacts, _broker):
+    daemon = ask_daemon(config)
+    found = [*daemon_findings(daemon), *_database(config, daemon), *found]
+    for look in (_disk, _contacts, _broker):
         found.extend(look(config))
     found.extend(Finding("warning", None, text) for text in warnings_at(config, path))
-    for finding in found:
+    found = worst_first(found)
+    summary = verdict(daemon, found)
+    if not json_lines:
+        _print(summary.text)
+    for finding in [summary, *found] if json_lines else found:
         if json_lines:
             print_row({"about": finding.about, "well": finding.well, "text": finding.text})
         else:
             mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.well]
-            sys.stdout.write(f"{mark:<6}{finding.about}: {finding.text}\n")
+            _print(f"{mark:<6}{finding.about}: {finding.text}")
     return 1 if any(finding.well is False for finding in found) else 0
+
+
+def _print(line: str) -> None:
+    # What a broker or a mail server said must not steer the terminal.
+    sys.stdout.write("".join(c if c.isprintable() else " " for c in line) + "\n")
 
 
 def _model(bundle: Bundle | BundleError, threads: int) -> Finding:
@@ -92,15 +98,19 @@ def _rhythm_model() -> Finding:
     return Finding(about, True, f"{model.name} loads, and its checksum is right")
 
 
-def _database(config: Config) -> Iterator[Finding]:
+def _database(config: Config, daemon: Daemon) -> Iterator[Finding]:
+    """What is stored, and whatever of it the daemon has not said itself."""
     url = config.database.get_secret_value()
+    alarms = alarms_of(daemon)
+    yield from alarms or ()
     try:
         with History(url) as history:
             yield Finding("database", True, f"{describe(parse_url(url))} answers")
-            yield from _watch(config, history)
+            if daemon.is_dead:
+                yield from last_seen(config, history)
             yield from _straps(history)
-            for alarm in history.active_alarms():
-                yield Finding("alarm", None, _alarm(alarm))
+            if alarms is None:
+                yield from stored_alarms(history.active_alarms())
             waiting = history.waiting()
             late = [n for n, tried in waiting if any(d.error for d in tried)]
             for notification, tried in waiting:
@@ -115,24 +125,6 @@ def _database(config: Config) -> Iterator[Finding]:
         yield Finding("database", False, str(error))
 
 
-def _watch(config: Config, history: History) -> Iterator[Finding]:
-    """Whether somebody is watched: what was seen last of each patient."""
-    now_ns = time.time_ns()
-    streams = history.streams()
-    for patient in config.patients:
-        ends = [history.last_window_end(s) for s in streams if s.patient == patient.id]
-        last_ns = max((end for end in ends if end is not None), default=None)
-        about = f"patient {patient.id}"
-        if last_ns is None:
-            yield Finding(about, None, "nothing was ever seen: leadone pair, or docs/mqtt.md")
-        elif now_ns - last_ns > _LATELY_NS:
-            ago = span((now_ns - last_ns) / 1e9)
-            text = f"nothing was seen for {ago}: is the device worn, and leadone running?"
-            yield Finding(about, False, text)
-        else:
-            yield Finding(about, True, "is being watched")
-
-
 def _straps(history: History) -> Iterator[Finding]:
     """Straps that cannot see what kills first."""
     paired = history.straps()
@@ -143,13 +135,6 @@ def _straps(history: History) -> Iterator[Finding]:
     for strap, _ in paired:
         if not sends_ecg(strap):
             yield Finding(f"strap {strap.stream}", None, NO_ECG)
-
-
-def _alarm(alarm: Alarm) -> str:
-    return (
-        f"{alarm.condition} of {alarm.patient} since {local(alarm.started_ns)}, "
-        f"{alarm.priority} priority (leadone alarms show {alarm.id[:8]})"
-    )
 
 
 def _refused(history: History) -> Iterator[Finding]:

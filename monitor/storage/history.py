@@ -75,6 +75,9 @@ FOREVER_NS = 2**63 - 1
 # Windows of one class this far apart are one episode.
 _EPISODE_GAP_NS = 30_000_000_000
 
+# No time that is stored lies after this one.
+_ALWAYS = 2**63 - 1
+
 # Rows held at once by each stream that is read.
 _ROWS = 256
 
