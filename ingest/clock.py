@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.host import STEPPED
+
 _HOLD_NS = 5_000_000_000  # nine packets of a Polar H10: one of them is prompt
 _WINDOW_NS = 60_000_000_000  # longer than packets are held up at a time
 _MOST_DRIFT = 500e-6
@@ -265,5 +267,5 @@ class SensorClock:
         self._end_ns = start_ns + round(n * self._period)
         if self._host_stepped:
             self._host_stepped = False
-            anchored = anchored or "host clock set"
+            anchored = anchored or STEPPED
         return Placed(packet.microvolts, start_ns, self._rate, missing, anchored)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from ingest.chunk import Chunk, Stream
+from ingest.host import STEPPED, HostClock
 from ingest.recordings import Recording, Segment
 
 
@@ -30,6 +31,7 @@ class ReplaySource:
         speed: float = 1.0,
         start_ns: int | None = None,
         chunk_s: float = 1.0,
+        host: HostClock | None = None,
     ) -> None:
         """Choose what is replayed, and how.
 
@@ -41,6 +43,8 @@ class ReplaySource:
             start_ns: UTC time given to the start of the recording, in nanoseconds since 1970; by
                 default its own, or the present where it has none.
             chunk_s: length of a chunk in seconds, rounded to whole samples, at least one.
+            host: whose clock the times follow when it is set, as those of a device would; None to
+                keep to ``start_ns``.
 
         Raises:
             RecordingError: the recording has no such lead.
@@ -57,6 +61,7 @@ class ReplaySource:
         self._lead = recording.lead_index(lead or recording.default_lead())
         self._speed = speed
         self._start_ns = recording.start_ns if start_ns is None else start_ns
+        self._host = host
         self._chunk_samples = max(1, round(chunk_s * recording.rate))
 
     async def chunks(self) -> AsyncIterator[Chunk]:
@@ -65,6 +70,7 @@ class ReplaySource:
         begun = loop.time()
         start_ns = time.time_ns() if self._start_ns is None else self._start_ns
         rate = self._recording.rate
+        stepped_ns = 0
         for segment in self._recording.segments:
             samples = segment.microvolts.shape[1]
             for first in range(0, samples, self._chunk_samples):
@@ -72,9 +78,14 @@ class ReplaySource:
                 due = begun + (segment.start_s + end / rate) / self._speed
                 # Even a wait of nothing lets the rest of the loop run.
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                yield self._chunk(segment, first, end, start_ns)
+                before_ns = stepped_ns
+                stepped_ns = 0 if self._host is None else self._host.stepped_ns
+                cause = None if stepped_ns == before_ns else STEPPED
+                yield self._chunk(segment, first, end, start_ns + stepped_ns, cause)
 
-    def _chunk(self, segment: Segment, first: int, end: int, start_ns: int) -> Chunk:
+    def _chunk(
+        self, segment: Segment, first: int, end: int, start_ns: int, cause: str | None
+    ) -> Chunk:
         """Samples ``first`` to ``end`` of a segment, timed by number: no error adds up."""
         rate = self._recording.rate
         offset_ns = round(segment.start_s * 1e9) + round(first * 1e9 / rate)
@@ -83,4 +94,5 @@ class ReplaySource:
             start_ns=start_ns + offset_ns,
             rate=rate,
             microvolts=np.ascontiguousarray(segment.microvolts[self._lead, first:end]),
+            gap_cause=cause,
         )

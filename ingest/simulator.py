@@ -35,6 +35,7 @@ from ingest.ecgsyn import (
     render,
 )
 from ingest.episodes import PULSELESS, Episode, EpisodeKind, Placed, Script, told
+from ingest.host import STEPPED, HostClock
 from ingest.rhythms import Beat, BeatType, Conductor
 from ingest.ventricles import Ventricles
 
@@ -202,6 +203,9 @@ class SimulatorSource:
         heart = _Heart(self._script, self._rate, self._seed)
         total = None if self._repeat else round(self._script.duration_s * heart.true_rate)
         start_ns = time.time_ns() if self._start_ns is None else self._start_ns
+        # A real device's samples go by the clock of the host, also when that is set.
+        host = HostClock() if self._start_ns is None and self._speed == 1 else None
+        stepped_ns = 0
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for sequence, packet in enumerate(heart.packets(self._chunk_n, total)):
@@ -211,13 +215,15 @@ class SimulatorSource:
             await asyncio.sleep(max(0.0, due - loop.time()))
             if packet.lost:
                 continue
+            before_ns, stepped_ns = stepped_ns, 0 if host is None else host.stepped_ns
             yield Chunk(
                 stream=self._stream,
-                start_ns=start_ns + round(packet.first * 1e9 / heart.true_rate),
+                start_ns=start_ns + stepped_ns + round(packet.first * 1e9 / heart.true_rate),
                 rate=self._rate,
                 microvolts=packet.microvolts,
                 contact=not packet.off if self._script.reports_contact else None,
                 sequence=sequence,
+                gap_cause=None if stepped_ns == before_ns else STEPPED,
             )
 
 

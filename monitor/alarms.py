@@ -63,6 +63,7 @@ class Alarms:
         on_change: called with every condition that begins or ends, on the event loop.
         on_signals: called with a patient of whom people are told otherwise than before.
         on_channel: told whether a channel works, and why not.
+        on_store: called with what is about to be stored, in its order.
         attended: whether there are signals; if not, conditions are stored and nothing more.
         now: the time.
     """
@@ -82,6 +83,7 @@ class Alarms:
         on_change: Sequence[Callable[[Change], None]] = (),
         on_signals: Sequence[Callable[[str], None]] = (),
         on_channel: Callable[[str, str | None], None] = lambda _name, _wrong: None,
+        on_store: Callable[[Sequence[Record]], None] | None = None,
         attended: bool = True,
         now: Callable[[], Moment] = present,
     ) -> None:
@@ -106,6 +108,7 @@ class Alarms:
         )
         self._on_change = on_change
         self._on_signals = on_signals
+        self._on_store = () if on_store is None else (on_store,)
         self._attended = attended
         self._now = now
         self._known: dict[str, Signal] = {}
@@ -224,6 +227,7 @@ class Alarms:
             new = [] if is_update(change) else [change]
             if new or outputs:
                 # First, so that the writer has it before what becomes of the messages.
+                self.storing([*new, *outputs])
                 storing = attempt(self._writer, RESULTS_REFUSED, [*new, *outputs])
                 keep(self._storing, storing)
             self.tell(new, outputs)
@@ -403,8 +407,13 @@ class Alarms:
 
     async def _store(self, records: Sequence[Record]) -> None:
         """Make records durable; people are told even if that takes too long, or fails."""
+        self.storing(records)
         storing = keep(self._storing, attempt(self._writer, RESULTS_REFUSED, records))
         await asyncio.wait({storing}, timeout=PATIENCE_S if self._writer.healthy else 0.0)
+
+    def storing(self, records: Sequence[Record]) -> None:
+        """Tell of what is about to be stored."""
+        tell(self._on_store, records)
 
     async def store(self, *records: Record) -> None:
         """As the outbox stores what became of its messages."""

@@ -411,6 +411,7 @@ class Daemon:
             records: stored as one.
             settled: called once they are durable, however late, or refused for good.
         """
+        self._alarms.storing(records)
         storing = keep(self._storing, attempt(self._writer, refused, records, stream=str(stream)))
         self._progress.enter(Stage.STORAGE, stream)
         storing.add_done_callback(lambda _: self._progress.leave(Stage.STORAGE, stream))

@@ -34,6 +34,10 @@ BACKLOG = Gauge(
 BACKLOG_WINDOWS = Counter(
     "leadone_backlog_windows", "Windows of old signal that were made up for in the background"
 )
+CLOCK_UNMENDED = Counter(
+    "leadone_clock_unmended",
+    "Rows that were stored by a clock which may be wrong, and will not be moved when it is set",
+)
 WINDOW_QUEUE = Gauge("leadone_window_queue", "Windows waiting for inference")
 RECORDINGS_REFUSED = Counter("leadone_recordings_refused", "Recordings that could not be read")
 STRAP_CONNECTED = Gauge(

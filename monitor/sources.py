@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import structlog
 from ingest.artifacts import LIMITS, Noise
 from ingest.chunk import Chunk, Stream
 from ingest.episodes import Episode, EpisodeKind, Script, settings_of
+from ingest.host import HostClock
 from ingest.recordings import RecordingError, read_recording
 from ingest.replay import ReplaySource
 from ingest.simulator import SimulatorSource
@@ -62,6 +63,7 @@ class Playlist:
                     speed=self._speed,
                     # Faster than real time, what was played last may end in the future.
                     start_ns=max(time.time_ns(), end_ns + _BETWEEN_NS if end_ns else 0),
+                    host=HostClock() if self._speed == 1 else None,
                 )
             except RecordingError as error:
                 RECORDINGS_REFUSED.inc()
@@ -70,6 +72,15 @@ class Playlist:
             async for chunk in replay.chunks():
                 yield chunk
                 end_ns = chunk.end_ns
+
+
+def timed_by_gateway(configured: Iterable[SourceConfig]) -> set[Stream]:
+    """The streams of those sources whose samples are of when they come."""
+    return {
+        Stream(source.patient, source.device)
+        for source in configured
+        if not isinstance(source, ReplayConfig) or source.speed == 1
+    }
 
 
 def build_sources(configured: Sequence[SourceConfig]) -> list[Source]:

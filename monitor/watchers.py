@@ -24,9 +24,11 @@ from monitor.control import Control
 from monitor.devices import Devices
 from monitor.gateway import Gateway
 from monitor.handover import attempt, keep
+from monitor.mending import ClockMender
 from monitor.metrics import RESULTS_REFUSED
 from monitor.progress import Progress
 from monitor.results import WindowResult
+from monitor.sources import timed_by_gateway
 from monitor.status import Status
 from monitor.storage.history import History
 from monitor.storage.writer import Writer
@@ -88,6 +90,7 @@ class Watchers:
             self._house = House(config, class_names, self._on, self._acknowledge)
             changes.append(self._house.change)
             signals.append(self._house.signals)
+        self._mender = self._make_mender() if attended else None
         self.alarms = Alarms(
             engine,
             writer,
@@ -101,6 +104,7 @@ class Watchers:
             on_change=changes,
             on_signals=signals,
             on_channel=self._channel,
+            on_store=None if self._mender is None else self._mender.note,
             attended=attended,
         )
         names_of_channels = [channel.name for some in channels.values() for channel in some]
@@ -156,6 +160,12 @@ class Watchers:
         source = ecg_source(self._config.mqtt, patients, self._refused, self._device)
         self.gateway.compare_clocks(source.clocks_apart)
         return source
+
+    def _make_mender(self) -> ClockMender:
+        streams = {*self._straps.streams, *timed_by_gateway(self._config.sources)}
+        ends = {stream: self._history.last_sample(stream) for stream in streams}
+        ended = {stream: end_ns for stream, end_ns in ends.items() if end_ns is not None}
+        return ClockMender(streams, ended, self._writer)
 
     def _make_dead_man(self) -> "DeadMan | None":
         configured = self._config.alarms.dead_man
@@ -230,6 +240,8 @@ class Watchers:
             running.append(watchdog.feed(stop, self.progress))
         if self._control is not None:
             running.append(self._control.run(stop))
+        if self._mender is not None:
+            running.append(self._mender.run(stop))
         if self._devices is not None:
             running.append(self._devices.run(stop))
         if self._house is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ingest.chunk import Chunk, Stream
+from ingest.host import HostClock
 from ingest.recordings import Recording, RecordingError, Segment
 from ingest.replay import ReplaySource
 from ingest.source import Source
@@ -190,3 +191,19 @@ def test_a_speed_must_be_positive(bad: dict[str, float]) -> None:
 def test_a_chunk_must_have_a_length(chunk_s: float) -> None:
     with pytest.raises(ValueError, match="chunk_s is"):
         ReplaySource(ramp((3, 0.0)), STREAM, chunk_s=chunk_s)
+
+
+def test_times_follow_the_clock_of_the_host_when_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_by_ns, real = 0, time.time_ns
+    monkeypatch.setattr("ingest.host.time.time_ns", lambda: real() + set_by_ns)
+
+    async def set_it(_: SimulatedLoop, seen: int) -> None:
+        nonlocal set_by_ns
+        set_by_ns = {2: -3600 * 10**9, 3: 400_000_000 - 3600 * 10**9}.get(seen, set_by_ns)
+
+    source = ReplaySource(ramp((130 * 4, 0.0)), STREAM, start_ns=START, host=HostClock())
+    seen = [chunk for _, chunk in deliveries(source, set_it)]
+    starts = [(chunk.start_ns - START) / 1e9 for chunk in seen]
+    # Less than a second is no step.
+    assert starts == pytest.approx([0, 1, 2 - 3600, 3 - 3600], abs=0.01)
+    assert [chunk.gap_cause for chunk in seen] == [None, None, "host clock set", None]

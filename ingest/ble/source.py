@@ -14,6 +14,7 @@ from ingest.ble.events import Battery, Event, Frame, Pulse
 from ingest.ble.link import Adapter, Link, Stage, Status, Timing
 from ingest.chunk import Chunk, Stream
 from ingest.clock import Placed, SensorClock
+from ingest.host import STEPPED
 from ingest.rr import RrIntervals
 
 _log = structlog.get_logger()
@@ -176,6 +177,8 @@ class BleSource:
         cause, self._cause = self._cause, None
         if cause is None and placed.missing:
             cause = "packets lost on the air"
+        if cause is None and placed.anchored == STEPPED:
+            cause = STEPPED
         return Chunk(
             self._stream,
             placed.start_ns,

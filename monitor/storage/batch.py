@@ -12,7 +12,9 @@ from alerts.conditions import Change
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.results import ModelId, WindowResult
+from monitor.storage.mended import write_mended
 from monitor.storage.records import (
+    ClockMended,
     Examined,
     NoGap,
     Patient,
@@ -76,6 +78,7 @@ class Batch:
     others: list[tuple[str, _Values]] = field(default_factory=list)
     """Each with the name of its statement, written in the order in which they came."""
     told: list[Told] = field(default_factory=list)
+    mended: list[ClockMended] = field(default_factory=list)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Batch":
@@ -112,13 +115,17 @@ class Batch:
                     batch._other(record)
         return batch
 
-    def _other(self, record: Unpaired | RefusedMessage | NoGap | Examined | Told) -> None:
+    def _other(
+        self, record: Unpaired | RefusedMessage | NoGap | Examined | ClockMended | Told
+    ) -> None:
         match record:
             case NoGap(gap):
                 key = {f"of_{name}": value for name, value in gap_row(gap).items()}
                 self.no_gaps.append((_checked(gap.stream), key))
             case Examined():
                 self.examined.append((_checked(record.stream), examined_row(record)))
+            case ClockMended():
+                self.mended.append(record)
             case Unpaired():
                 self.others.append(("unpaired", {"of_address": checked_text(record.address)}))
             case RefusedMessage():
@@ -142,6 +149,7 @@ class Batch:
         self.strap_states += other.strap_states
         self.others += other.others
         self.told += other.told
+        self.mended += other.mended
 
 
 @dataclass(slots=True)
@@ -309,6 +317,9 @@ class BatchWriter:
             for name, row in batch.others:
                 connection.execute(do.others[name], row)
             write_told(connection, batch.told)
+            # Last: some of what is moved may be among what was written just now.
+            for record in batch.mended:
+                write_mended(connection, record, lambda of: self._device(connection, new, of))
         # Only now: what was rolled back has no id.
         self._known.add(new)
         return counts

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from alerts.conditions import Change
+from alerts.conditions import Change, State
 from alerts.records import Output
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
@@ -204,6 +204,34 @@ class NoGap:
     gap: Gap
 
 
+@dataclass(frozen=True, slots=True)
+class ClockMended:
+    """Rows that were stored by a clock which was wrong, to be moved by as much as it was set since.
+
+    Attributes:
+        by_ns: by how much, in nanoseconds.
+        segments: each by its stream and start.
+        rr_intervals: each by its stream and end.
+        windows: each by its stream and start.
+        gaps: each as it was stored, or None for one that was not, and as it is to be, or None.
+        changes: of alarms, each by the alarm's id, its time and state; and whether the alarm was
+            raised by it.
+    """
+
+    by_ns: int
+    segments: tuple[tuple[Stream, int], ...] = ()
+    rr_intervals: tuple[tuple[Stream, int], ...] = ()
+    windows: tuple[tuple[Stream, int], ...] = ()
+    gaps: tuple[tuple[Gap | None, Gap | None], ...] = ()
+    changes: tuple[tuple[str, int, State, bool], ...] = ()
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return sum(
+            map(len, (self.segments, self.rr_intervals, self.windows, self.gaps, self.changes))
+        )
+
+
 Told = Output | Delivery | Settled | Request
 """What is kept of how people are told of alarms."""
 
@@ -220,6 +248,7 @@ Record = (
     | RefusedMessage
     | Examined
     | NoGap
+    | ClockMended
     | Told
 )
 """What the writer stores."""
