@@ -189,6 +189,7 @@ class ClockMender:
         # Whose alarms may have the time of another device.
         self._mixed: set[str] = set()
         self._rows = _Rows()
+        self._full = False
         # By the clock as it was before it was set, and when and by how much that was.
         self._old = _Rows()
         self._step: tuple[int, int] | None = None
@@ -204,7 +205,8 @@ class ClockMender:
             if at_ns is None:
                 continue
             if len(self._rows) + len(self._old) >= _MOST_ROWS:
-                if not CLOCK_UNMENDED._value.get():  # noqa: SLF001 - the first one
+                if not self._full:
+                    self._full = True
                     _log.warning("clock_mend_full", rows=_MOST_ROWS)
                 CLOCK_UNMENDED.inc()
                 continue
@@ -322,7 +324,10 @@ class ClockMender:
     async def run(self, stop: asyncio.Event) -> None:
         """Look until ``stop``; what is left then is moved as well."""
         while not stop.is_set():
-            await self._store(self.look())
+            try:
+                await self._store(self.look())
+            except Exception:  # noqa: BLE001 - nobody must go unwatched for wrong times
+                _log.exception("clock_not_mended")
             await pause(stop, _LOOK_S)
         self._settle()
         await self._store(self.look())

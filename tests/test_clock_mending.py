@@ -196,6 +196,7 @@ def test_alarms_too(url: str) -> None:
     gateway.store(change("a", "anna", 100 - 5 * HOUR, 110 - 5 * HOUR))
     gateway.ahead_s = 0
     gateway.strap(61)
+    gateway.writer.submit(*gateway.mended).result()  # once more, as after a connection was lost
     gateway.store(change("g", GATEWAY, 100 - 5 * HOUR, 161))
     with History(url) as history:
         found = {a.id: a for p in ("anna", "boris", GATEWAY) for a in history.alarms(p, *ALWAYS)}

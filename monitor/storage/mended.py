@@ -24,7 +24,7 @@ from monitor.window import Gap
 def write_mended(
     connection: Connection, record: ClockMended, device_of: Callable[[Stream], int]
 ) -> None:
-    """Move rows by their keys; whatever else lies at those times stays.
+    """Move rows by their keys; whatever else lies at those times stays, and so does what was moved.
 
     Args:
         connection: in a transaction.
@@ -41,11 +41,9 @@ def write_mended(
     for was, is_now in record.gaps:
         _replace_gap(connection, was, is_now, device_of)
     for alarm_id, at_ns, state, raised in record.changes:
-        connection.execute(
-            update(AlarmChangeRow)
-            .filter_by(alarm_id=alarm_id, at_ns=at_ns, state=str(state))
-            .values(at_ns=at_ns + by_ns)
-        )
+        change = update(AlarmChangeRow).filter_by(alarm_id=alarm_id, at_ns=at_ns, state=str(state))
+        if not connection.execute(change.values(at_ns=at_ns + by_ns)).rowcount:
+            continue
         alarm = update(AlarmRow).filter_by(id=alarm_id)
         if raised:
             times = (AlarmRow.started_ns, AlarmRow.raised_ns)
