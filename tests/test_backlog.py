@@ -1,6 +1,8 @@
 """What was stored and has no verdict gets one, however old, and no gap covers it."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,77 @@ async def test_rr_intervals_are_judged_as_if_nothing_had_happened(url: str, tmp_
     assert looking.batches == []
 
 
+# --- beside what comes
+
+
+class Live:
+    """A device that sends a second of signal every twentieth of one."""
+
+    name = "live"
+    live = True
+
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
+        self.sent: dict[int, float] = {}
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        for n in self._numbers:
+            await asyncio.sleep(0.05)
+            chunk = ramp(n, 1)
+            self.sent[chunk.end_ns] = time.monotonic()
+            yield chunk
+
+
+async def test_windows_of_now_come_first_and_nothing_is_told_of_old_ones(url: str) -> None:
+    await store(url, *seconds(*range(9000)))
+    order: list[float] = []
+
+    class Slow(FakeAnalyzer):
+        def analyze(self, given: Any) -> list[WindowResult]:
+            time.sleep(0.02 * len(given))
+            order.extend(starts(super().analyze(given)))
+            return super().analyze(given)
+
+    writer = started(url)
+    source = Live(range(20_000, 20_100))
+    delays: list[float] = []
+
+    def told(result: WindowResult) -> None:
+        assert result.start_ns >= T0 + 20_000 * S
+        if result.end_ns in source.sent:
+            delays.append(time.monotonic() - source.sent[result.end_ns])
+
+    # All of it has the condition: an alarm would begin with the third window.
+    alarms = Alarms(fake_engine(), writer)
+    daemon = Daemon(
+        [source],
+        writer=writer,
+        analyzer=Slow(lambda start_s: 0.9 if start_s < 10_000 else 0.0),
+        alarms=alarms,
+        length_s=10,
+        hop_s=5,
+        on_result=[told],
+    )
+    looking = Backlog(
+        url,
+        writer,
+        daemon.read_beside,
+        length_s=10,
+        hop_s=5,
+        until={STREAM: T0 + 9000 * S},
+    )
+    async with asyncio.timeout(60):
+        await daemon.run(asyncio.Event(), beside=looking.run)
+    assert len(delays) >= 18
+    # Four old ones, 80 ms, and what storing takes on a busy machine.
+    assert max(delays) < 1
+    old = [start < 10_000 for start in order]
+    assert sum(old) > 20
+    assert False in old[old.index(True) :]
+    with SignalHistory(url) as history:
+        assert history.active_alarms() == []
+
+
 # --- what cannot be read
 
 
@@ -415,7 +488,8 @@ async def test_what_is_cut_off_goes_on_at_the_next_start(url: str) -> None:
     running = asyncio.create_task(looking.at(writer, 1e7).run())
     await until(lambda: len(looking.batches) >= 120)
     running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with asyncio.timeout(1):
+        await asyncio.gather(running, return_exceptions=True)
     await asyncio.to_thread(writer.stop)
     some = starts(windows(url))
     known = examined(url)
