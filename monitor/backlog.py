@@ -44,7 +44,7 @@ _DAY_NS = 86_400_000_000_000
 
 # While the daemon runs: it is looked again whether all has a verdict, of what is so old that the
 # windows which are on their way have come; and twice, so far apart, to be sure of that.
-_EVERY_S = 6 * 3600.0
+_EVERY_S = 3600.0
 _SETTLED_NS = 600_000_000_000
 _CONFIRM_S = 60.0
 
@@ -72,7 +72,8 @@ class Search:
         ranges: what is to be looked through, newest first, those that are done taken out.
         ahead: whether ``known`` is of a time that has not come: a clock was wrong then, or is now,
             and nobody knows which.
-        steps: since the position was stored.
+        steps: how many there were.
+        read_ns: where the piece began that was read last.
     """
 
     known: Examined
@@ -80,6 +81,7 @@ class Search:
     ranges: list[Span]
     ahead: bool
     steps: int = 0
+    read_ns: int | None = None
 
     @classmethod
     def of(cls, known: Examined, first_ns: int, until_ns: int, now_ns: int) -> "Search":
@@ -239,7 +241,7 @@ class Backlog:
             return cutter.look(stream, since_ns, until_ns)
 
         at_ns, piece = await self._threads.run(look)
-        if piece is not None and not first:
+        if piece is not None and not first and piece.end_ns != search.read_ns:
             # Windows may be on their way, of what a device sends late; or of another process.
             at_ns, seen = piece.start_ns, piece
             await asyncio.sleep(_CONFIRM_S)
@@ -249,7 +251,7 @@ class Backlog:
         await _rest(begun)
         if piece is not None:
             await self._read(cutter, piece)
-            at_ns = piece.start_ns
+            at_ns = search.read_ns = piece.start_ns
         position = search.reached(at_ns)
         search.steps += 1
         due = piece is not None or not search.ranges or search.steps % _REMEMBERED == 0
