@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from watching import (
     windows,
 )
 
+from alerts.conditions import Alarm, Observation
+from alerts.engine import Engine
+from alerts.lethal import RhythmEngine
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor import backlog as backlog_module
@@ -37,9 +40,10 @@ from monitor.backlog import Backlog, Search
 from monitor.daemon import Daemon
 from monitor.quality import Reason
 from monitor.results import WindowResult
-from monitor.resume import backlog, ends, recent
+from monitor.resume import backlog, ends, recent, restore
 from monitor.resume import starts as begun
 from monitor.ring import Ring
+from monitor.service import _known
 from monitor.spans import union, within, without
 from monitor.storage.maintenance import check
 from monitor.storage.records import Examined, Record
@@ -578,6 +582,18 @@ async def test_what_is_later_than_now_is_not_taken_for_now(url: str) -> None:
         assert [(c.start_ns - T0) // S for c in left] == [*range(25, 60)]
         heard = recent(history, [STREAM], now_ns=now_ns)
         assert [(c.start_ns - T0) // S for c in heard] == [*range(40, 60)]
+        engine = Remembers(fake_engine().policy)
+        restore(engine, RhythmEngine(), history, now_ns=now_ns, hop_s=5, left=left)
+        assert [(o.start_ns - T0) // S for o in engine.seen] == [0, 5, 10, 15, 20]
+        # A device that sent nothing for two weeks, whatever was stored of times to come.
+        assert _known(history, now_ns) == [STREAM]
+        assert _known(history, now_ns + 14 * DAY * S) == []
+
+
+class Remembers(Engine):
+    def restore(self, alarms: Iterable[Alarm], observations: Iterable[Observation]) -> None:
+        self.seen = list(observations)
+        super().restore(alarms, self.seen)
 
 
 async def test_a_search_looks_at_nothing_that_is_later_than_now(url: str) -> None:
