@@ -229,11 +229,15 @@ async def test_a_poisoned_group_is_refused_at_once_or_passed_over(lite, tmp_path
             with pytest.raises(ValueError, match="rate"):
                 await writer.store(chunk(1, rate=0.0))
             # Only the database knows that this one is none.
-            await writer.store(window(1, model=replace(MODEL, classes=("X", "Y", "Z"))), chunk(9))
+            unknown = replace(waiting()[1], key="other", alarm_id="lost")
+            other = window(1, model=replace(MODEL, classes=("X", "Y", "Z")))
+            await writer.store(other, unknown, *counted(9))
             await writer.store(chunk(2))
         await until(lambda: not writer.spooling)
         assert writer.healthy
-    assert sequences(lite) == [0, 2]
+    # What is beside it is no worse for that.
+    assert sequences(lite) == [0, 2, 9]
+    assert audits(lite) == [9]
     assert metric("leadone_spooled_groups_refused_total") == before + 1
 
 
@@ -578,8 +582,8 @@ async def test_a_disk_that_is_full(small_disk, tmp_path):
     with writing(url, spool) as writer:
         await writer.store(*waiting())
         ballast = fill(small_disk)
-        for i in range(300):
-            await writer.store(*counted(i))
+        for i in range(0, 300, 50):
+            await asyncio.gather(*(writer.store(*counted(i + j)) for j in range(50)))
         assert writer.spooling
         assert "full" in writer.last_error or "disk I/O" in writer.last_error
         assert spool.path == tmp_path / "db.spool"  # the last of the disk is the database's

@@ -7,12 +7,14 @@ process that dies between that commit and the end of the spool goes on behind it
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from alerts.records import Audit, ClockSet
 from monitor import metrics
 from monitor.storage.batch import Batch, BatchWriter
 from monitor.storage.database import (
@@ -25,6 +27,7 @@ from monitor.storage.database import (
     told,
 )
 from monitor.storage.positions import forget_positions, move_positions, read_positions
+from monitor.storage.records import Record, Request
 from monitor.storage.spool import Cursor, Entry, Spool
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +57,7 @@ class Replay:
 
     Attributes:
         taken: how many groups were gone through.
-        refused: how many of them the database refused for good; they are passed over.
+        refused: how many of them the database refused for good; of these goes in what can.
     """
 
     def __init__(self, spool: Spool, batches: BatchWriter) -> None:
@@ -145,11 +148,32 @@ class Replay:
             _log.error("spooled_group_refused", records=kinds, error=error_line(error))
             metrics.SPOOL_REFUSED.inc()
             self.refused += 1
-            self._transaction(connection, [entry], passing_over=True)
+            self._store_rest(connection, entry)
 
-    def _transaction(
-        self, connection: Connection, entries: Sequence[Entry], *, passing_over: bool = False
-    ) -> None:
+    def _store_rest(self, connection: Connection, entry: Entry) -> None:
+        """Store of a refused group what can be: one record may tell of what was lost since.
+
+        A database that was begun anew has not every alarm that a message tells of; the window
+        beside it is no worse for that. What must not be done twice is done with the position.
+        """
+        once: list[Record] = []
+        for record in entry.records:
+            if isinstance(record, ClockSet | Audit | Request):
+                once.append(record)
+                continue
+            try:
+                write_counted(self._batches, connection, Batch.of([record]))
+            except Exception as error:
+                if may_pass(error):
+                    raise
+        try:
+            self._transaction(connection, [replace(entry, records=tuple(once))])
+        except Exception as error:
+            if may_pass(error):
+                raise
+            self._transaction(connection, [replace(entry, records=())])
+
+    def _transaction(self, connection: Connection, entries: Sequence[Entry]) -> None:
         batch = Batch()
         moved: dict[str, int] = {}
         for entry in entries:
@@ -161,8 +185,7 @@ class Replay:
                     continue
                 # Should that commit still be under way: only one of the two succeeds.
                 moved[writer] = new_mark()
-            if not passing_over:
-                batch.add(Batch.of(entry.records))
+            batch.add(Batch.of(entry.records))
         before = self._positions
 
         def move(within: Connection) -> None:
