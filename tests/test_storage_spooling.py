@@ -690,8 +690,8 @@ class Children:
         finally:
             if killing is not None:
                 killing.join()
-        # Those that were not durable yet may be, all the same.
-        self.first = max(self.durable, default=0) + 100
+        # Those that were not said to be durable may be, all the same; even if none was.
+        self.first = max(self.first, *self.durable, 0) + 100
 
     def end(self):
         self.process.stdin.close()
