@@ -81,7 +81,9 @@ class GatewayWatch:
         self._new_id = new_id
         self._faults: dict[str, _Fault] = {}
 
-    def look(self, condition: str, now: Moment, *, wrong: bool, why: str) -> Change | None:
+    def look(
+        self, condition: str, now: Moment, *, wrong: bool, why: str, at_once: bool = False
+    ) -> Change | None:
         """Take in how it is; to be called again and again, not only when that changes.
 
         Args:
@@ -89,6 +91,7 @@ class GatewayWatch:
             now: the time.
             wrong: whether it is wrong.
             why: one line that says what is wrong, or that it is over.
+            at_once: whether it is known to last, so that nobody need wait for it to pass.
 
         Returns:
             The alarm that begins or ends with it.
@@ -100,8 +103,9 @@ class GatewayWatch:
         elif fault.wrong is not wrong:
             fault.wrong, fault.since = wrong, now
         patience = _PATIENCE.get(condition.partition(":")[0], _AT_ONCE)
+        wrong_s = 0.0 if at_once else patience.wrong_s
         lasted_ns = now.since(fault.since)
-        if wrong and fault.alarm is None and lasted_ns >= patience.wrong_s * 1e9:
+        if wrong and fault.alarm is None and lasted_ns >= wrong_s * 1e9:
             fault.alarm = Alarm(
                 id=self._new_id(),
                 patient=GATEWAY,

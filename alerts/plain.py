@@ -55,8 +55,9 @@ _BY_CONDITION = {
         f"If this is not over in five minutes, restart the gateway. {_UNWATCHED_ALL}",
     ),
     "database": Plain(
-        "what is seen cannot be stored",
-        f"See that the gateway's database runs and its disk works. {_UNWATCHED_ALL}",
+        "trouble with the database",
+        "See that the gateway's disk has room and works, and its database runs; leadone doctor "
+        "says more. Hearts are watched and alarms told all the same.",
     ),
     "disk": Plain(
         "disk is nearly full",

@@ -14,7 +14,7 @@ from alerts.escalation import Plan
 from alerts.gateway import GATEWAY
 from alerts.lethal import RhythmEngine
 from alerts.records import HAPPENED, Notification, Output, Presence, Signal
-from alerts.rhythm import LETHAL, RhythmSeen
+from alerts.rhythm import LETHAL, RhythmSeen, is_lethal
 from alerts.signals import Signals
 from alerts.technical import Moment, is_technical, is_update
 from ingest.chunk import Chunk, Stream
@@ -27,6 +27,7 @@ from monitor.outbox import Outbox, Urgency
 from monitor.requests import answer
 from monitor.results import WindowResult
 from monitor.stopping import pause
+from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
 from monitor.storage.records import Record, Request
 from monitor.storage.writer import Writer
@@ -43,6 +44,8 @@ SIGNAL_LOST_S = 120.0
 
 # Of alarms that are over so many are remembered: their last messages may still be on the way.
 _OVER_KEPT = 1000
+
+_LOST = "why is lost: the database was deleted"
 
 _OFF_KEPT_NS = 86_400 * 10**9
 
@@ -116,6 +119,7 @@ class Alarms:
         self._lost: set[str] = set()
         self._storing: set[asyncio.Task[Any]] = set()
         self._overdue: set[asyncio.Task[Any]] = set()
+        self._unasked: str | None = None
         # Decided and not yet handed on, in order.
         self._pending: list[Sequence[Output]] = []
         self._answered: set[int | None] = set()
@@ -138,6 +142,27 @@ class Alarms:
     def on(self, patient: str) -> tuple[Signal, ...]:
         """The signals of a patient that are not off, oldest alarm first."""
         return self._signals.on(patient)
+
+    def is_lethal_on(self) -> bool:
+        """Whether a lethal rhythm goes on that somebody was told of."""
+        return any(
+            is_lethal(signal.alarm.condition) and signal.alarm.state is State.ACTIVE
+            for signal in self._known.values()
+        )
+
+    def live(self) -> list[Record]:
+        """All that a database must know of alarms that people are told of, to go on with them."""
+        found: list[Record] = []
+        for signal in self._known.values():
+            if signal.presence is Presence.OFF:
+                continue
+            alarm = signal.alarm
+            active = replace(alarm, ended_ns=None)
+            found.append(Change(active, alarm.raised_ns, State.ACTIVE, _LOST))
+            if alarm.ended_ns is not None:
+                found.append(Change(alarm, alarm.ended_ns, State.ENDED, _LOST))
+            found += [signal, *self._signals.pauses(alarm.patient)]
+        return found + self._outbox.pending
 
     def restore(self, history: History) -> None:
         """Take up the signals, pauses and messages that an earlier run left."""
@@ -373,6 +398,12 @@ class Alarms:
                 if request.id not in self._answered:
                     self._answered.add(request.id)
                     await self._answer_one(request)
+            self._unasked = None
+        except DatabaseError as error:
+            # Once an outage, and not each second of it.
+            if self._unasked is None:
+                _log.warning("requests_not_read", reason=str(error))
+            self._unasked = str(error)
         except Exception:  # noqa: BLE001 - the next ones are asked for all the same
             _log.exception("requests not answered")
 

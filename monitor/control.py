@@ -28,10 +28,11 @@ from typing import Any
 
 import structlog
 
-from monitor.contacts import now as present
+from monitor.clock import now as present
 from monitor.handover import keep
 from monitor.metrics import CONTROL_REFUSED
-from monitor.storage.database import parse_url
+from monitor.storage.database import describe, parse_url
+from monitor.storage.only_one import AnotherError
 from monitor.storage.records import Request
 
 _log = structlog.get_logger()
@@ -67,21 +68,6 @@ _EFFECT = "commands reach the daemon through the database only"
 
 # The account that the installer makes.
 _SERVICE_USER = "leadone"
-
-
-class AnotherDaemonError(Exception):
-    """A daemon runs on this database already.
-
-    Attributes:
-        pid: its process.
-    """
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(
-            f"leadone already runs on this database, as process {pid}: two of them would tell "
-            "everybody twice; stop that one first (sudo systemctl stop leadone)"
-        )
-        self.pid = pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +166,7 @@ def claim(database: str) -> Iterator[socket.socket | None]:
         machine allows none: neither must keep a heart from being watched.
 
     Raises:
-        AnotherDaemonError: a daemon runs on this database.
+        AnotherError: a daemon runs on this database.
         DatabaseError: the URL is none.
     """
     name = address(database)
@@ -196,7 +182,7 @@ def claim(database: str) -> Iterator[socket.socket | None]:
         if free is False:
             holder = _holder(name)
             if holder is not None and may_be_believed(holder.uid, database):
-                raise AnotherDaemonError(holder.pid)
+                raise AnotherError(describe(parse_url(database)), holder.pid)
             _log.error("control_socket_taken", by=str(holder), effect=_EFFECT)
         yield listening if free else None
     finally:

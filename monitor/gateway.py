@@ -48,11 +48,17 @@ _SKIPPING_NS = 15_000_000_000
 # people are told within a minute, and the sign of life stops after that (``monitor.watchdog``).
 _STILL_S = 10.0
 
+# So long it stands still until people are told, and a command that asks.
+_TOLD_S = 40.0
+
 _OF_STAGE = {
     Stage.INTAKE: "taking in the signal of {}",
     Stage.ANALYSIS: "the analysis of {}",
     Stage.STORAGE: "storing the signal of {}",
 }
+
+# That a new database was begun is told once, and over when everybody has had time to read it.
+_NOTICE_NS = 600_000_000_000
 
 # So many windows in a row that the model could not read are no accident.
 _MODEL_FAILURES = 3
@@ -100,6 +106,8 @@ class Gateway:
         self._failures = 0
         self._no_model: str | None = None
         self._no_rhythm_model: str | None = None
+        self._no_database: str | None = None
+        self._notice: tuple[str, int] | None = None
         # Before the first window nobody knows whether the model that failed then works now.
         self._classified = False
 
@@ -132,6 +140,14 @@ class Gateway:
         """
         self._clocks_apart = apart
 
+    def no_database(self, why: str) -> None:
+        """Take in that the daemon had to start without its database."""
+        self._no_database = why
+
+    def database_notice(self, why: str) -> None:
+        """Take in what was done to the database, or to its file, that people must know."""
+        self._notice = why, self._now().steady_ns
+
     def no_model(self, why: str) -> None:
         """Take in that the model could not be loaded."""
         self._no_model = why
@@ -162,10 +178,9 @@ class Gateway:
             await pause(stop, _LOOK_S)
 
     def _look(self) -> None:
-        error = self._writer.last_error
-        self._say(DATABASE, error is not None, error or "the database can be written again")
         now = self._now()
         self._look_at_clock(now)
+        self._look_at_database(now)
         behind = self._skipped_ns is not None and now.steady_ns - self._skipped_ns < _SKIPPING_NS
         why = f"{self._skipped} windows were not read for lack of time"
         self._say(BEHIND, behind, why if behind else "all windows are read in time again")
@@ -180,6 +195,11 @@ class Gateway:
             self._say(MODEL, True, why_not)
         elif self._classified:
             self._say(MODEL, False, "the model reads windows again")
+
+    def stalled(self) -> str | None:
+        """What stands still, in words; None if everything moves."""
+        stall = self._progress.stalled(_TOLD_S)
+        return None if stall is None else why_stalled(stall)
 
     def _look_for_stall(self) -> None:
         failures = self._writer.failures
@@ -200,6 +220,17 @@ class Gateway:
         why = "; ".join(filter(None, (impossible(now.utc_ns), apart)))
         self._say(CLOCK, bool(why), why or "the gateway's clock is right, as far as one can see")
 
+    def _look_at_database(self, now: Moment) -> None:
+        error = self._writer.last_error
+        notice = None
+        if self._notice is not None and now.steady_ns - self._notice[1] < _NOTICE_NS:
+            notice = self._notice[0]
+        wrong = notice or error
+        # What was so at the start is no hiccup.
+        at_once = notice is not None or self._no_database is not None
+        why = wrong or "the database can be written again"
+        self._say(DATABASE, wrong is not None, why, at_once=at_once)
+
     def _look_slowly(self) -> None:
         if self._folder is not None:
             self._look_at_disk(self._folder)
@@ -214,8 +245,9 @@ class Gateway:
         full = usage.free < min(_FREE_BYTES, _FREE_SHARE * usage.total)
         self._say(DISK, full, f"{folder}: {usage.free // 1_000_000} MB free")
 
-    def _say(self, condition: str, wrong: bool, why: str) -> None:
-        change = self._watch.look(condition, self._now(), wrong=wrong, why=why)
+    def _say(self, condition: str, wrong: bool, why: str, *, at_once: bool = False) -> None:
+        now = self._now()
+        change = self._watch.look(condition, now, wrong=wrong, why=why, at_once=at_once)
         if change is not None:
             self._conclude([change])
 

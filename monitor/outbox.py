@@ -127,6 +127,12 @@ class Outbox:
         return sum(len(lane.items) for lane in self._lanes)
 
     @property
+    def pending(self) -> list[Notification]:
+        """What is still to be delivered, each once."""
+        found = (item.notification for lane in self._lanes for item in lane.items.values())
+        return list({notification.key: notification for notification in found}.values())
+
+    @property
     def has_channels(self) -> bool:
         """Whether there is anybody to tell."""
         return bool(self._lanes)

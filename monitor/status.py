@@ -16,8 +16,8 @@ from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
 from monitor.alarms import Alarms
 from monitor.arrival import LATELY_S, Arrival
+from monitor.clock import now as present
 from monitor.config import Config
-from monitor.contacts import now as present
 from monitor.devices import GONE_S
 from monitor.gateway import Gateway
 from monitor.results import WindowResult

@@ -64,6 +64,14 @@ async def feed(
             await pause(stop, look_s)
 
 
+def alive(environment: Mapping[str, str] = os.environ) -> None:
+    """Give one sign of life, before something that takes most of a period."""
+    if (asked := _asked(environment)) is not None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            _send(sender, asked[1])
+
+
 def is_asked(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether systemd waits for signs of life of this process, and restarts it without."""
     return _asked(environment) is not None

@@ -47,7 +47,8 @@ class Watchers:
     Args:
         config: the configuration.
         class_names: plain names by class abbreviation; none without a bundle.
-        history: of the same database.
+        state: reads what an earlier run left.
+        history: of the database that is written to; it need not answer.
         writer: the started writer.
         engine: decides on conditions of hearts, restored.
         rhythms: decides on lethal rhythms, restored.
@@ -62,6 +63,7 @@ class Watchers:
         self,
         config: Config,
         class_names: Mapping[str, str],
+        state: History,
         history: History,
         writer: Writer,
         engine: Engine,
@@ -74,6 +76,7 @@ class Watchers:
         listening: socket.socket | None = None,
     ) -> None:
         self._config = config
+        self._state = state
         self._history = history
         self._writer = writer
         self._straps = straps
@@ -111,7 +114,7 @@ class Watchers:
         if config.alarms.dead_man is not None:
             names_of_channels.append(DEAD_MAN)
         self.gateway = Gateway(
-            GatewayWatch(history.active_alarms()),
+            GatewayWatch(state.active_alarms()),
             writer,
             config.database.get_secret_value(),
             names_of_channels,
@@ -119,7 +122,13 @@ class Watchers:
             progress=self.progress,
         )
         self.status = Status(
-            config, writer, self.alarms, self.gateway, straps=lambda: straps.states
+            config,
+            writer,
+            self.alarms,
+            self.gateway,
+            straps=lambda: straps.states,
+            stalled=self.gateway.stalled,
+            spooling=lambda: writer.spooling,
         )
         self._control: Control | None = None
         if listening is not None:
@@ -132,7 +141,7 @@ class Watchers:
         self._dead_man = self._make_dead_man() if attended else None
         self._heartbeat = self._make_heartbeat(channels) if attended else None
         if attended:
-            self.alarms.restore(history)
+            self.alarms.restore(state)
             if self._house is not None:
                 for patient in config.patients:
                     self._house.signals(patient.id)
@@ -151,7 +160,7 @@ class Watchers:
         others.update(Stream(s.patient, s.device) for s in self._config.sources)
         self._devices = Devices(
             known,
-            filter(is_technical, self._history.active_alarms()),
+            filter(is_technical, self._state.active_alarms()),
             ours=lambda stream: stream not in others,
             conclude=self.alarms.conclude,
             on_sending=[] if self._house is None else [self._house.sending],
@@ -163,7 +172,7 @@ class Watchers:
 
     def _make_mender(self) -> ClockMender:
         streams = {*self._straps.streams, *timed_by_gateway(self._config.sources)}
-        ends = {stream: self._history.last_sample(stream) for stream in streams}
+        ends = {stream: self._state.last_sample(stream) for stream in streams}
         ended = {stream: end_ns for stream, end_ns in ends.items() if end_ns is not None}
         return ClockMender(streams, ended, self._writer)
 

@@ -17,7 +17,7 @@ class SmallDisk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        mounting = self._run("mount", "-t", "tmpfs", "-o", "size=4m", "leadone-test", str(folder))
+        mounting = self._run("mount", "-t", "tmpfs", "-o", "size=16m", "leadone-test", str(folder))
         if mounting.returncode:
             pytest.skip(f"no file system can be mounted here: {mounting.stderr.strip()}")
 

@@ -38,12 +38,12 @@ from monitor import backlog as backlog_module
 from monitor.alarms import Alarms
 from monitor.backlog import Backlog, Search
 from monitor.daemon import Daemon
+from monitor.earlier_run import known_streams
 from monitor.quality import Reason
 from monitor.results import WindowResult
 from monitor.resume import backlog, ends, recent, restore
 from monitor.resume import starts as begun
 from monitor.ring import Ring
-from monitor.service import _known
 from monitor.spans import union, within, without
 from monitor.storage.maintenance import check
 from monitor.storage.records import Examined, Record
@@ -586,8 +586,8 @@ async def test_what_is_later_than_now_is_not_taken_for_now(url: str) -> None:
         restore(engine, RhythmEngine(), history, now_ns=now_ns, hop_s=5, left=left)
         assert [(o.start_ns - T0) // S for o in engine.seen] == [0, 5, 10, 15, 20]
         # A device that sent nothing for two weeks, whatever was stored of times to come.
-        assert _known(history, now_ns) == [STREAM]
-        assert _known(history, now_ns + 14 * DAY * S) == []
+        assert known_streams(history, now_ns) == [STREAM]
+        assert known_streams(history, now_ns + 14 * DAY * S) == []
 
 
 class Remembers(Engine):

@@ -25,7 +25,6 @@ from monitor.cli.daemon_client import (
 )
 from monitor.control import (
     LONGEST_REQUEST,
-    AnotherDaemonError,
     Control,
     Peer,
     address,
@@ -35,6 +34,7 @@ from monitor.control import (
     may_be_believed,
 )
 from monitor.requests import answer
+from monitor.storage.only_one import AnotherError
 from monitor.storage.records import Request
 
 ROOT = Path(__file__).parents[1]
@@ -87,8 +87,8 @@ def test_a_relative_path_is_that_of_the_file(
 
 
 def test_a_second_daemon_is_refused_with_the_pid_of_the_first(url: str) -> None:
-    text = rf"process {os.getpid()}:"
-    with claim(url), pytest.raises(AnotherDaemonError, match=text) as raised, claim(url):
+    text = rf"pid {os.getpid()}\)"
+    with claim(url), pytest.raises(AnotherError, match=text) as raised, claim(url):
         pass
     assert raised.value.pid == os.getpid()
     # And the next one is not.
@@ -123,7 +123,7 @@ def test_whoever_dies_leaves_nothing_behind(url: str) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(AnotherDaemonError) as raised, claim(url):
+        with pytest.raises(AnotherError) as raised, claim(url):
             pass
         assert raised.value.pid == process.pid
         process.kill()

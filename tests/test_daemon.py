@@ -641,13 +641,13 @@ async def test_a_writer_that_never_comes_round_is_seen_and_not_waited_for(
     """The thread hangs: no error, and chunks are heard, cut and read all the same."""
     hangs, progress = threading.Event(), Progress()
     monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.3)
-    commit = Writer._commit
+    write = Writer._write
 
-    def hang(writer: Writer, groups: Any) -> None:
+    def hang(writer: Writer, groups: Any, **how: Any) -> bool:
         hangs.wait(60)
-        commit(writer, groups)
+        return write(writer, groups, **how)
 
-    monkeypatch.setattr(Writer, "_commit", hang)
+    monkeypatch.setattr(Writer, "_write", hang)
     results: list[WindowResult] = []
     writer = started(url)
     daemon = Daemon(

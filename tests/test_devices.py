@@ -14,8 +14,8 @@ from alerts.conditions import Alarm, Change, Priority, State
 from alerts.technical import Moment
 from ingest.chunk import Stream
 from monitor.devices import GONE_S, SENDING_S, Devices
+from monitor.earlier_run import known_streams
 from monitor.quality import Grade, Quality, Reason
-from monitor.service import _known
 from monitor.storage.history import History
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def test_known_are_those_that_sent_in_the_last_week(tmp_path: Path) -> None:
     writer.submit(ramp(0, 10, stream=old), ramp(DAY_S, 10, stream=PATCH)).result()
     writer.stop()
     with History(url) as history:
-        assert _known(history, T0 + 7 * DAY_S * S) == [old, PATCH]
-        assert _known(history, T0 + (7 * DAY_S + 11) * S) == [PATCH]
-        assert _known(history, T0 + (8 * DAY_S + 11) * S) == []
+        assert known_streams(history, T0 + 7 * DAY_S * S) == [old, PATCH]
+        assert known_streams(history, T0 + (7 * DAY_S + 11) * S) == [PATCH]
+        assert known_streams(history, T0 + (8 * DAY_S + 11) * S) == []
 
 
 # --- in the whole service

@@ -83,7 +83,7 @@ def test_a_daemon_that_runs_is_stopped_and_is_killed(leadone: Leadone, path: Pat
 
         second = leadone("run", "-c", path)
         assert second.code == 1
-        assert f"already runs on this database, as process {pid}" in second.complaint
+        assert f"(pid {pid})" in second.complaint
 
         daemon.process.send_signal(signal.SIGSTOP)
         try:

@@ -346,7 +346,7 @@ async def test_a_locked_database_is_told_and_so_is_its_end(
         await house.quiet()
         house.clock.sleep(61)
         await house.until_told(*RAISED)
-        assert house.messages[0]["title"] == "Gateway: what is seen cannot be stored"
+        assert house.messages[0]["title"] == "Gateway: trouble with the database"
         locked.execute("ROLLBACK")
         locked.close()
         await until(lambda: len(house.signals) == 1, 40)

@@ -448,7 +448,7 @@ async def test_what_stands_still_is_not_vouched_for_outside_either(tmp_path: Pat
     with History(url) as history:
         engine, rhythms, straps = fake_engine(), RhythmEngine(), Straps((), ())
         parts = Watchers(
-            config, {}, history, writer, engine, rhythms, {}, straps, (), attended=True
+            config, {}, history, history, writer, engine, rhythms, {}, straps, (), attended=True
         )
         assert parts._dead_man is not None
         parts._dead_man.result(replace(window(0), grade=_GRADES["good"]))

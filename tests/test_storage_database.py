@@ -173,13 +173,13 @@ def test_an_empty_database_is_no_damage(database_url):
     assert refusal(database_url, open_history).kind == Kind.EMPTY
 
 
-def test_a_locked_database_is_away(tmp_path, monkeypatch):
+def test_a_locked_database_is_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("monitor.storage.database.BUSY_TIMEOUT_S", 0.1)
     url = f"sqlite:///{tmp_path}/leadone.db"
     upgrade(url)
     with closing(sqlite3.connect(tmp_path / "leadone.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert refusal(url, write).kind == Kind.AWAY
+        assert refusal(url, write).kind == Kind.LOCKED
 
 
 def test_kinds_of_a_server(postgres):

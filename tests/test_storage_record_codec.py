@@ -35,7 +35,10 @@ from monitor.results import ModelId, WindowResult
 from monitor.storage.batch import Batch
 from monitor.storage.record_codec import UnreadableError, decode_group, encode_group
 from monitor.storage.records import (
+    ClockMended,
     Delivery,
+    Examined,
+    NoGap,
     Patient,
     Record,
     RefusedMessage,
@@ -139,7 +142,7 @@ OF = {
         for kind in (
             Gap,
             *(Pause, Cancelled, ClockSet, Audit, Patient, Strap, StrapState, Unpaired),
-            *(RefusedMessage, Delivery, Settled),
+            *(RefusedMessage, Delivery, Settled, Examined, NoGap, ClockMended),
         )
     },
 }

@@ -203,6 +203,16 @@ def test_nowhere(tmp_path):
     assert spool.is_empty
 
 
+def test_a_folder_that_cannot_be_read_keeps_no_start(tmp_path):
+    Spool([tmp_path], "db").append(some(1))
+    (tmp_path / "file").touch()
+    with structlog.testing.capture_logs() as logs:
+        spool = Spool([tmp_path / "file", tmp_path], "db")
+    assert [log["event"] for log in logs] == ["spool_unreadable"]
+    spool.append(some(2))
+    assert kept(spool) == [1, 2]
+
+
 def test_it_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "_MOST_ON_DISK", 5000)
     monkeypatch.setattr(spool_module, "_MOST_IN_MEMORY", 5000)

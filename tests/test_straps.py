@@ -131,7 +131,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     made = functools.partial(
         straps_module.Straps, timing=QUICK, now_ns=clock.time_ns, monotonic_ns=clock.time_ns
     )
-    monkeypatch.setattr("monitor.service.Straps", made)
+    monkeypatch.setattr("monitor.earlier_run.Straps", made)
     monkeypatch.setattr(straps_module, "_LOOK_S", 0.05)
     monkeypatch.setattr(straps_module, "_AGENT_AGAIN_S", 0.05)
     monkeypatch.setattr("alerts.technical.SILENT_S", 20.0)

@@ -188,7 +188,7 @@ def test_nothing_is_certain(probability: float, expected: str) -> None:
         ("clock", "a clock is wrong", "Set the gateway's clock"),
         ("behind", "watching is falling behind", "See what else runs"),
         ("stalled", "part of the watch stands still", "If this is not over in five minutes"),
-        ("database", "what is seen cannot be stored", "See that the gateway's database"),
+        ("database", "trouble with the database", "See that the gateway's disk has room"),
         ("disk", "disk is nearly full", "Make room"),
         ("model", "rhythms are not being recognised", "The model cannot be used"),
         ("channel:phone", "messages by phone do not arrive", "See that it is set up"),

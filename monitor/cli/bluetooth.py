@@ -40,6 +40,8 @@ from monitor.config.values import Identifier
 from monitor.storage import maintenance
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
+from monitor.storage.pairings import keep
+from monitor.storage.places import state_folders
 from monitor.storage.records import Patient, Record, Strap, Unpaired
 from monitor.storage.records import StrapState as StoredState
 from monitor.storage.writer import Writer
@@ -381,6 +383,9 @@ def _store(url: str, *records: Record) -> None:
         writer.submit(*records).result()
     finally:
         writer.stop()
+    # Beside the database too, in case that is lost before the daemon has seen it.
+    with History(url) as history:
+        keep(state_folders(url), url, [strap for strap, _ in history.straps()])
 
 
 def _address(text: str) -> str:

@@ -3,7 +3,6 @@
 from ingest.recordings import RecordingError
 from models.bundle import BundleError
 from monitor.config import ConfigError
-from monitor.control import AnotherDaemonError
 from monitor.storage.database import DatabaseError
 from monitor.storage.only_one import AnotherError
 
@@ -17,7 +16,6 @@ class MisuseError(CommandError):
 
 
 KNOWN = (
-    AnotherDaemonError,
     AnotherError,
     BundleError,
     CommandError,

@@ -31,7 +31,7 @@ def run_daemon(path: Path) -> None:
     """Run until SIGTERM or SIGINT, or until every configured source has ended.
 
     Raises:
-        AnotherDaemonError: one runs on the same database.
+        AnotherError: one runs on the same database.
     """
     last_words.take_error()  # of an earlier run
     try:

@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from monitor.storage.kinds import Kind, kind_of
+from monitor.storage.kinds import Kind, in_words, kind_of
 from monitor.storage.modes import create_private, narrow
 from monitor.storage.schema import REVISION, Base
 
@@ -219,7 +219,8 @@ def told(url: URL) -> Iterator[None]:
         line = error_line(error)
         if url.password:
             line = line.replace(str(url.password), "***")
-        raise DatabaseError(f"{describe(url)}: {line}", kind_of(error, url)) from error
+        kind = kind_of(error, url)
+        raise DatabaseError(f"{describe(url)}: {in_words(line, kind)}", kind) from error
 
 
 def revision(connection: Connection) -> str | None:

@@ -100,17 +100,20 @@ class History:
     Every method raises ``DatabaseError`` when the database does not answer.
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, *, checked: bool = True) -> None:
         """Open the database.
 
         Args:
             database: its URL.
+            checked: whether it is looked at now, and not only when something is read.
 
         Raises:
             DatabaseError: it cannot be opened, or its schema is not the program's.
         """
         self._url = parse_url(database)
         self._engine = open_engine(self._url, read_only=True)
+        if not checked:
+            return
         try:
             with self._reading() as connection:
                 require_revision(connection)

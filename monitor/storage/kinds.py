@@ -16,7 +16,9 @@ class Kind(StrEnum):
     """What is wrong with a database, as far as it decides what to do."""
 
     AWAY = "away"
-    """It cannot be reached: server or file gone, locked, no answer from the disk."""
+    """It cannot be reached: server or file gone, no answer from the disk."""
+    LOCKED = "locked"
+    """Another process keeps it to itself: a backup, or somebody's shell."""
     FULL = "full"
     READ_ONLY = "read_only"
     DAMAGED = "damaged"
@@ -30,9 +32,9 @@ class Kind(StrEnum):
 
 
 _OF_SQLITE = {
-    sqlite3.SQLITE_BUSY: Kind.AWAY,
-    sqlite3.SQLITE_LOCKED: Kind.AWAY,
-    sqlite3.SQLITE_PROTOCOL: Kind.AWAY,
+    sqlite3.SQLITE_BUSY: Kind.LOCKED,
+    sqlite3.SQLITE_LOCKED: Kind.LOCKED,
+    sqlite3.SQLITE_PROTOCOL: Kind.LOCKED,
     sqlite3.SQLITE_FULL: Kind.FULL,
     sqlite3.SQLITE_READONLY: Kind.READ_ONLY,
     sqlite3.SQLITE_PERM: Kind.READ_ONLY,
@@ -61,6 +63,19 @@ _OF_POSTGRES = {
     "28": Kind.AWAY,
     "3D": Kind.AWAY,
 }
+
+
+_IN_WORDS = {
+    Kind.FULL: ("its disk is full", "full"),
+    Kind.READ_ONLY: ("its disk or file is read-only", "read"),
+    Kind.DAMAGED: ("the file is damaged", "damaged"),
+}
+
+
+def in_words(line: str, kind: Kind) -> str:
+    """Add to what a driver says of an error what that means, where it does not say so."""
+    words, said = _IN_WORDS.get(kind, ("", ""))
+    return line if said in line.lower() else f"{line}: {words}"
 
 
 def kind_of(error: BaseException, url: URL) -> Kind:

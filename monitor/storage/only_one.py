@@ -71,7 +71,10 @@ class Held(Protocol):
         """
 
     def release(self) -> None:
-        """Let another one have it. The end of the process, however it ends, does that too."""
+        """Let another one have it, when all connections to it are closed.
+
+        The end of the process, however it ends, does that too.
+        """
 
 
 def hold(database: str) -> Held:
@@ -95,8 +98,8 @@ def hold(database: str) -> Held:
 
 
 # By device and inode. Closing any descriptor of a file drops all locks that the process has on it,
-# those of SQLite too (POSIX has it so): once opened, a database is never closed again, only
-# unlocked. That also keeps its inode from being given to another file.
+# those of SQLite too (POSIX has it so): once opened, a database is closed only when this process is
+# done with it. That also keeps its inode from being given to another file.
 _descriptors: dict[tuple[int, int], int] = {}
 _opening = threading.Lock()
 
@@ -132,6 +135,11 @@ class _HeldFile:
     def release(self) -> None:
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with _opening:
+                for key, descriptor in list(_descriptors.items()):
+                    if descriptor == self._descriptor:
+                        del _descriptors[key]
+            os.close(self._descriptor)
             self._descriptor = None
 
     def _unknown(self, error: OSError) -> bool:

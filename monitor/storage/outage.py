@@ -7,6 +7,7 @@ from sqlalchemy import URL
 
 from monitor import metrics
 from monitor.storage.database import DatabaseError, describe, error_line
+from monitor.storage.kinds import Kind, in_words, kind_of
 
 _log = structlog.get_logger(__name__)
 
@@ -16,11 +17,13 @@ class Outage:
 
     Attributes:
         error: why it could not be written last, in one line; None when all is well.
+        kind: what kind of trouble that is; None when all is well.
         failures: how many attempts have failed, ever.
     """
 
     def __init__(self, url: URL) -> None:
         self.error: str | None = None
+        self.kind: Kind | None = None
         self.failures = 0
         self._url = url
         self._since: float | None = None
@@ -34,7 +37,8 @@ class Outage:
         """Take in that an attempt failed, at so many records."""
         metrics.WRITE_FAILURES.inc()
         self.failures += 1
-        line = error_line(error)
+        self.kind = error.kind if isinstance(error, DatabaseError) else kind_of(error, self._url)
+        line = in_words(error_line(error), self.kind)
         # Ours name the database themselves.
         self.error = line if isinstance(error, DatabaseError) else f"{describe(self._url)}: {line}"
         if self._since is None:
@@ -51,4 +55,4 @@ class Outage:
         if self._since is not None:
             after_s = round(self.lasted_s, 1)
             _log.info("database_available", database=describe(self._url), after_s=after_s)
-        self._since = self.error = None
+        self._since = self.error = self.kind = None

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from monitor.storage.database import DatabaseError, parse_url, sqlite_path
 
+# The memory that processes share: where no disk can be written, this mostly can.
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+
 
 def state_folders(database_url: str) -> list[Path]:
     """List the folders in which state may be written, the best first.
@@ -34,6 +37,12 @@ def state_folders(database_url: str) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
+def folders_in_memory() -> list[Path]:
+    """List the folders on no disk in which state may be written, the best first; never raises."""
+    shared = _SHARED_MEMORY / f"leadone-{os.getuid()}"
+    return [*_of_the_service("RUNTIME_DIRECTORY"), *_private(shared)]
+
+
 def _of_the_file(database_url: str) -> list[Path]:
     try:
         url = parse_url(database_url)
@@ -56,6 +65,10 @@ def _temporary() -> list[Path]:
         folder = Path(tempfile.gettempdir()).absolute() / f"leadone-{os.getuid()}"
     except OSError:  # no folder for temporary files can be written
         return []
+    return _private(folder)
+
+
+def _private(folder: Path) -> list[Path]:
     if not _made(folder):
         return []
     try:

@@ -6,8 +6,9 @@ that they tell of: whoever does not know whether it was committed asks for them.
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Executable, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from monitor.storage.schema import SpoolPositionRow
@@ -33,19 +34,24 @@ def move_positions(
         OSError: one is elsewhere: a transaction that seemed lost was committed after all, or
             another process writes the same.
     """
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    move = _move(connection.dialect.name)
     for name, position in after.items():
-        statement = insert(SpoolPositionRow).values(name=name, position=position)
-        done = connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["name"],
-                set_={"position": statement.excluded.position},
-                where=SpoolPositionRow.position == before.get(name, -1),
-            ),
-            execution_options={"preserve_rowcount": True},
-        )
+        moved = {"of": name, "to": position, "expected": before.get(name, -1)}
+        done = connection.execute(move, moved, execution_options={"preserve_rowcount": True})
         if done.rowcount != 1:
             raise OSError(f"position of {name}: expected {before.get(name)}, and it has moved")
+
+
+@cache
+def _move(dialect: str) -> Executable:
+    # Made once: every transaction of the writer has one, and making it takes longer than doing it.
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(SpoolPositionRow).values(name=bindparam("of"), position=bindparam("to"))
+    return statement.on_conflict_do_update(
+        index_elements=["name"],
+        set_={"position": statement.excluded.position},
+        where=SpoolPositionRow.position == bindparam("expected"),
+    )
 
 
 def forget_positions(connection: Connection, names: Collection[str]) -> None:

@@ -65,6 +65,9 @@ _NAMES = {
     "deliveries": "attempts to send messages",
 }
 
+# Without it, what the database has of a spool would be taken in once more; an older one has none.
+_POSITIONS = "spool_positions"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -202,7 +205,7 @@ class _Copy:
     def read(self, source: _Source) -> None:
         """Read everything there is to keep."""
         day_ns = self._now_ns - _DAY_NS
-        self.rows = {name: [] for name in _NAMES}
+        self.rows = {name: [] for name in (*_NAMES, _POSITIONS)}
         self._keep(source, "patients")
         self._keep(source, "devices")
         self._with_patients("devices")
@@ -241,6 +244,7 @@ class _Copy:
             for device in sorted(devices):
                 self._keep_newest(source, name, device, by, span_ns)
         self._with_models()
+        self._keep(source, _POSITIONS)
 
     def _keep(
         self, source: _Source, name: str, wanted: Callable[[Values], bool] = lambda _: True

@@ -4,6 +4,7 @@ import errno
 import heapq
 import itertools
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -81,9 +82,8 @@ class Spool:
         self._why: tuple[int, str] = (errno.ENOENT, "there is no folder for a spool")
         self._unsynced: dict[SpoolFile, float] = {}
         for folder in self._folders:
-            for path in (folder / f"{name}.spool", *sorted(folder.glob(f"{name}.[0-9]*.spool"))):
-                if path.exists():
-                    self._open(path)
+            for path in _left_in(folder, name):
+                self._open(path)
         self._last = max((file.last for file in self._files), default=0)
         self._measure()
 
@@ -242,6 +242,19 @@ class Spool:
 
     def _measure(self) -> None:
         metrics.SPOOL_BYTES.set(self.size)
+
+
+def _left_in(folder: Path, name: str) -> list[Path]:
+    """The spool's files in a folder, none where that cannot be read."""
+    try:
+        found = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _log.error("spool_unreadable", path=str(folder), error=str(error))
+        return []
+    of_name = re.compile(re.escape(name) + r"(\.\d+)?\.spool")
+    return [folder / file for file in sorted(found) if of_name.fullmatch(file)]
 
 
 _Head = tuple[int, int, bytes, int]

@@ -21,6 +21,7 @@ from monitor.storage.database import (
 )
 from monitor.storage.group import Group
 from monitor.storage.held import Held
+from monitor.storage.kinds import Kind
 from monitor.storage.outage import Outage
 from monitor.storage.records import Record
 from monitor.storage.replay import Replay, may_pass
@@ -113,6 +114,11 @@ class Writer:
     def _unanswered_s(self) -> float:
         since = self._commit_since
         return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the database said last that its pages are damaged."""
+        return self._outage.kind is Kind.DAMAGED
 
     @property
     def failures(self) -> int:
