@@ -108,8 +108,10 @@ class Composer:
         self._heard: dict[str, Stream] = {}
         # Whose signal showed the last pause, by patient.
         self._paused: dict[str, Stream] = {}
-        # Not the loop's own threads: there reads of a database may hang.
+        # Not the loop's own threads, which everything else needs: reads of a database may hang. Nor
+        # one lot for both: what is drawn from memory must not wait for a database.
         self._drawing = Threads("strips", limit=2)
+        self._reading = Threads("strips stored", limit=2)
 
     async def warm_up(self) -> None:
         """Load what drawing a strip takes: the first alarm must not wait a second for that."""
@@ -273,11 +275,18 @@ class Composer:
             if strip is not None:
                 async with asyncio.timeout(_STRIP_S):
                     return await self._drawing.run(lambda: _drawn(strip, name))
-            if self._history is None or known.stream is None:
+            history, stream = self._history, known.stream
+            if history is None or stream is None:
+                return None
+            if self._reading.all_hang:
+                # Another one would hang too, and hold up the alarm for nothing.
+                _log.warning(
+                    "strip_not_read", alarm=alarm.id, reason="the database gives no answer"
+                )
                 return None
             async with asyncio.timeout(_STRIP_S):
-                return await asyncio.to_thread(
-                    draw_strip, self._history, known.stream, known.window_ns, name
+                return await self._reading.run(
+                    lambda: draw_strip(history, stream, known.window_ns, name)
                 )
         except Exception:  # noqa: BLE001 - an alarm without a picture is better than none
             _log.exception("no strip", alarm=alarm.id)

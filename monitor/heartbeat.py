@@ -1,6 +1,7 @@
 """The regular message that somebody is still watching; where it stays away, nobody is."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +13,7 @@ import numpy as np
 import structlog
 
 from alerts.channels.channel import Message
+from alerts.channels.threads import Threads
 from alerts.conditions import Priority
 from alerts.wording import Watch, still_watching
 from monitor.clock import steady_s
@@ -32,6 +34,9 @@ GIVE_UP_S = 3600.0
 
 _FIRST_RETRY_S = 10.0
 _LONGEST_RETRY_S = 300.0
+
+# A week of a patient takes some seconds on a small board; a database that hangs never comes back.
+_READ_S = 300.0
 
 # The clock may be set at any time.
 _LOOK_S = 30.0
@@ -79,6 +84,9 @@ class Heartbeat:
         self._on_delivered = on_delivered
         self._now_ns = now_ns
         self._monotonic_s = monotonic_s
+        # Not the loop's own threads, which everything else needs: reads of a database may hang. The
+        # second is for the case that only the connection of the first one does.
+        self._reading = Threads("heartbeat", limit=2)
 
     def next_after(self, utc_ns: int) -> int:
         """When the first message after ``utc_ns`` is due, in nanoseconds since 1970."""
@@ -140,9 +148,7 @@ class Heartbeat:
             while True:
                 try:
                     # One patient at a time, so that whoever else needs the processor gets it.
-                    watch = await asyncio.to_thread(
-                        watch_of, self._history, patient, name, from_ns, due_ns
-                    )
+                    watch = await self._watch(patient, name, from_ns, due_ns)
                 except DatabaseError:
                     if self._monotonic_s() + _LONGEST_RETRY_S > until_s:
                         raise
@@ -159,6 +165,20 @@ class Heartbeat:
             body=text.body,
             data={"kind": "heartbeat", "from_ns": from_ns, "to_ns": due_ns},
         )
+
+    async def _watch(self, patient: str, name: str | None, from_ns: int, to_ns: int) -> Watch:
+        """What ``watch_of`` says, in time.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        if not self._reading.all_hang:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READ_S):
+                    return await self._reading.run(
+                        lambda: watch_of(self._history, patient, name, from_ns, to_ns)
+                    )
+        raise DatabaseError(f"{patient}: the database gives no answer within {_READ_S:g} s")
 
     async def _send(self, channel: "Channel", message: Message, until_s: float) -> None:
         """Send by one channel, again and again if need be, for an hour."""

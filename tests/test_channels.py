@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from base64 import b64decode
@@ -246,8 +247,6 @@ def test_a_webhook_without_a_secret() -> None:
 
 
 async def test_calls_that_hang_do_not_take_more_threads_than_allowed() -> None:
-    import threading
-
     go, started = threading.Event(), []
     threads = Threads("test", limit=2)
 
@@ -264,9 +263,29 @@ async def test_calls_that_hang_do_not_take_more_threads_than_allowed() -> None:
     await asyncio.sleep(0.05)
     assert len(started) == 2
     assert not third.done()
+    assert threads.all_hang
     go.set()
     assert await asyncio.wait_for(third, 3) == "done"
     assert len(started) == 3
+    assert not threads.all_hang
+
+
+async def test_calls_that_somebody_waits_for_do_not_hang() -> None:
+    go = threading.Event()
+    threads = Threads("test", limit=2)
+    calls = [asyncio.create_task(threads.run(go.wait)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    # One that never began is none that hangs.
+    for task in calls[1:]:
+        task.cancel()
+    await asyncio.sleep(0.05)
+    assert not threads.all_hang
+    calls[0].cancel()
+    await asyncio.sleep(0.05)
+    assert threads.all_hang
+    go.set()
+    assert await asyncio.wait_for(threads.run(lambda: "done"), 3) == "done"
+    assert not threads.all_hang
 
 
 # --- Apprise ---

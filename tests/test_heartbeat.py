@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -298,6 +299,43 @@ async def test_without_a_database_nobody_is_told_that_all_is_well(
         await running.go_on(DAY_S + 3600, step_s=600)
     assert len(channel.taken) == 1
     assert [log["event"] for log in logs] == ["no heartbeat"]
+    await running.end()
+
+
+class HangingHistory(FakeHistory):
+    """Gives no answer until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.asked = 0
+
+    def readable(self, patient: str, since_ns: int, until_ns: int) -> list[Any]:
+        self.asked += 1
+        self.go.wait(30)
+        return super().readable(patient, since_ns, until_ns)
+
+
+async def test_a_database_that_hangs_takes_no_threads_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat_module, "_READ_S", 0.01)
+    clocks, channel = Clocks("2026-11-21 08:59"), FakeChannel("bob-web")
+    history = HangingHistory()
+    running = Running(monkeypatch, heartbeat(clocks, channel, history=history), clocks)
+    # More days than the loop has threads of its own.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    with structlog.testing.capture_logs() as logs:
+        await running.go_on(4 * DAY_S, step_s=1200)
+    assert history.asked == 2
+    assert channel.tried == 0
+    assert {log["event"] for log in logs} == {"no heartbeat"}
+    assert len(logs) == 4
+    async with asyncio.timeout(5):
+        await asyncio.to_thread(int)
+    history.go.set()
+    await running.go_on(DAY_S, step_s=1200)
+    assert len(channel.taken) == 1
     await running.end()
 
 

@@ -24,7 +24,14 @@ class Threads:
 
     def __init__(self, name: str, limit: int = 4) -> None:
         self._name = name
+        self._limit = limit
+        self._abandoned = 0
         self._free = asyncio.Semaphore(limit)
+
+    @property
+    def all_hang(self) -> bool:
+        """Whether no call can begin, and nobody waits any more for any of those under way."""
+        return self._abandoned >= self._limit
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Call ``work`` and give what it returns, or raise what it raises."""
@@ -34,7 +41,9 @@ class Threads:
 
         def conclude(settle: Callable[[], None]) -> None:
             self._free.release()
-            if not done.done():
+            if done.cancelled():
+                self._abandoned -= 1
+            else:
                 settle()
 
         def body() -> None:
@@ -51,4 +60,9 @@ class Threads:
                 loop.call_soon_threadsafe(conclude, settle)
 
         threading.Thread(target=body, name=self._name, daemon=True).start()
-        return await done
+        try:
+            return await done
+        except asyncio.CancelledError:
+            if done.cancelled():
+                self._abandoned += 1
+            raise
