@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from bluez.ecg import synthetic
 from control_clients import daemon_says, said, stream
@@ -19,7 +21,9 @@ from storage_samples import window
 from watching import ramp, write_csv
 
 from ingest.chunk import Chunk, Stream
-from monitor.cli.daemon_client import status_of
+from monitor.cli import in_time
+from monitor.cli.daemon_client import START, status_of
+from monitor.storage.database import describe, parse_url
 from monitor.storage.history import History
 from monitor.storage.maintenance import upgrade
 from monitor.storage.records import Record
@@ -27,8 +31,9 @@ from monitor.storage.writer import Writer
 
 if TYPE_CHECKING:
     from mosquitto import Mosquitto
+    from postgres import Postgres
 
-pytest_plugins = ["in_process", "mosquitto"]
+pytest_plugins = ["in_process", "mosquitto", "postgres"]
 
 S = 1_000_000_000
 ALARM = "aaaa1111-0000-4000-8000-000000000001"
@@ -237,6 +242,62 @@ async def test_a_database_that_cannot_be_read_is_wrong_beside_a_daemon_that_watc
         ("sim", False, None),
         ("h10", True, 70),
     ]
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a database that takes a connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        yield f"postgresql+psycopg://me@127.0.0.1:{port}/x?connect_timeout=600"
+
+
+async def test_a_database_that_gives_no_answer_hides_nothing(silent: str, tmp_path: Path) -> None:
+    contacts = [{"name": "anna", "channels": [{"type": "command", "command": ["true"]}]}]
+    sources = [simulator("anna"), simulator("boris")]
+    path = write_config(tmp_path, sources, database=silent, alarms={"contacts": contacts})
+    says = said(stream("anna", "h10", battery=70), stream("boris", "sim"))
+    async with daemon_says(silent, says):
+        with (
+            Program("doctor", "-c", path, folder=tmp_path) as doctor,
+            Program("devices", "-c", path, folder=tmp_path) as devices,
+        ):
+            # Processes that a thread keeps from ending would not.
+            done = await asyncio.to_thread(doctor.end, None, 40)
+            listed = await asyncio.to_thread(devices.end, None, 40)
+    shown = describe(parse_url(silent))
+    assert (done.code, done.err) == (1, "")
+    first, second, *others = done.out.splitlines()
+    assert first.startswith("leadone is running and watches anna and boris; 1 other thing is wrong")
+    wrong = f"{shown}: the database gives no answer within 5 s"
+    assert second == f"WRONG database: {wrong}"
+    assert "ok    patient anna: is being watched" in others
+    assert any(line.startswith("note  warning: if leadone dies nobody is told") for line in others)
+    assert (listed.code, listed.err) == (0, "")
+    assert listed.out.splitlines()[0] == wrong
+    assert "h10" in listed.out
+    with Program("devices", "-c", path, folder=tmp_path) as devices:
+        alone = await asyncio.to_thread(devices.end, None, 40)
+    assert alone.code == 1
+    assert alone.err == f"leadone: leadone is not running: {START}\nleadone: {wrong}\n"
+
+
+def test_what_was_read_before_a_table_was_locked_is_told(
+    leadone: Leadone, tmp_path: Path, postgres: "Postgres", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_time, "WITHIN_S", 2.0)
+    url = postgres.new_database()
+    upgrade(url)
+    path = write_config(tmp_path, [simulator("anna")], database=url.replace(":", "+psycopg:", 1))
+    with psycopg.connect(url) as connection:
+        connection.execute("LOCK TABLE refused_messages IN ACCESS EXCLUSIVE MODE")
+        done = leadone("doctor", "-c", path, "--json")
+    assert done.code == 1
+    assert len(texts(done.rows, "patient anna")) == 1
+    ((well, text),) = texts(done.rows, "database")
+    assert well is False
+    assert text.endswith("the database gives no answer within 2 s")
+    assert texts(leadone("doctor", "-c", path, "--json").rows, "database")[0][0] is True
 
 
 # --- clocks, and what was stored

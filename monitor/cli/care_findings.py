@@ -3,18 +3,16 @@
 None of it keeps the daemon from running.
 """
 
-import queue
 import stat
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.exc import ArgumentError
 
+from monitor.cli.in_time import read_in_time
 from monitor.config import Config, ConfigError
 from monitor.config.yaml_file import read_mapping
 from monitor.contacts import build_channels
@@ -24,7 +22,6 @@ from monitor.storage.history import History
 PROVEN_DAYS = 30
 """A telephone number, a token, an app that worked a month ago may have gone since."""
 
-_DATABASE_S = 5.0
 _DAY_NS = 86_400 * 10**9
 _UNWATCHED = (
     "if leadone dies nobody is told: configure alarms.dead_man, alarms.heartbeat or mqtt "
@@ -47,25 +44,14 @@ def warnings_of(config: Config, path: Path, history: History | None) -> list[str
 
 
 def warnings_at(config: Config, path: Path) -> list[str]:
-    """As ``warnings_of``, with what the configured database says, if it does within seconds.
-
-    systemd waits for ``leadone config check`` before each start, and a database may hang for ever.
-    """
+    """As ``warnings_of``, with what the configured database says, if it does within seconds."""
     if not config.alarms.contacts:
         return warnings_of(config, path, None)
-    found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        # What is wrong with the database is told elsewhere.
-        with suppress(DatabaseError), History(config.database.get_secret_value()) as history:
-            found.put(warnings_of(config, path, history))
-            return
-        found.put(warnings_of(config, path, None))
-
-    threading.Thread(target=ask, name="warnings", daemon=True).start()
+    url = config.database.get_secret_value()
     try:
-        return found.get(timeout=_DATABASE_S)
-    except queue.Empty:
+        return read_in_time(url, lambda history: warnings_of(config, path, history))
+    except DatabaseError:
+        # What is wrong with the database is told elsewhere.
         return warnings_of(config, path, None)
 
 

@@ -14,6 +14,7 @@ from ingest.ble.device import by_kind
 from ingest.ble.link import Stage
 from ingest.chunk import Stream
 from monitor.cli.errors import CommandError
+from monitor.cli.in_time import read_in_time
 from monitor.cli.rows import print_row
 from monitor.cli.times import LAST_NS, iso, span
 from monitor.cli.watching import AHEAD_NS, Daemon, ask_daemon
@@ -81,8 +82,8 @@ def show_devices(path: Path, *, json_lines: bool) -> None:
     daemon = ask_daemon(config)
     unread: str | None = None
     try:
-        with History(config.database.get_secret_value()) as history:
-            stored = _stored(config, history, time.time_ns())
+        url = config.database.get_secret_value()
+        stored = read_in_time(url, lambda history: _stored(config, history, time.time_ns()))
     except DatabaseError as error:
         if daemon.status is None:
             raise CommandError(f"{daemon.why_not}\n{error}") from None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from models.bundle import Bundle, BundleError
 from models.rhythm.model import RhythmModel, RhythmModelError
 from models.runtime import Runtime
-from monitor.cli.care_findings import warnings_at
+from monitor.cli.care_findings import warnings_at, warnings_of
+from monitor.cli.in_time import in_time, read_in_time
 from monitor.cli.rows import print_row
 from monitor.cli.setup import prepare
 from monitor.cli.times import iso
@@ -56,10 +57,14 @@ def examine(path: Path, *, json_lines: bool) -> int:
     found.append(_model(bundle, config.inference.threads))
     found.append(_rhythm_model())
     daemon = ask_daemon(config)
-    found = [*daemon_findings(daemon), *_database(config, daemon), *found]
+    stored = _database(config, daemon)
+    found = [*daemon_findings(daemon), *(alarms_of(daemon) or ()), *stored, *found]
     for look in (_disk, _contacts, _broker):
         found.extend(look(config))
-    found.extend(Finding("warning", None, text) for text in warnings_at(config, path))
+    # One that has just given no answer is not waited for again.
+    answers = all(finding.well for finding in stored if finding.about == "database")
+    warnings = warnings_at(config, path) if answers else warnings_of(config, path, None)
+    found.extend(Finding("warning", None, text) for text in warnings)
     found = worst_first(found)
     summary = verdict(daemon, found)
     if not json_lines:
@@ -98,31 +103,38 @@ def _rhythm_model() -> Finding:
     return Finding(about, True, f"{model.name} loads, and its checksum is right")
 
 
-def _database(config: Config, daemon: Daemon) -> Iterator[Finding]:
-    """What is stored, and whatever of it the daemon has not said itself."""
+def _database(config: Config, daemon: Daemon) -> list[Finding]:
+    """What is stored, whatever of it the daemon has not said itself, and how the database is."""
     url = config.database.get_secret_value()
-    alarms = alarms_of(daemon)
-    yield from alarms or ()
+    found: list[Finding] = []
+
+    def read(history: History) -> None:
+        for finding in _stored(config, daemon, history):
+            found.append(finding)  # noqa: PERF402 - one by one: what was read before it hangs counts
+
     try:
-        with History(url) as history:
-            yield Finding("database", True, f"{describe(parse_url(url))} answers")
-            if daemon.is_dead:
-                yield from last_seen(config, history)
-            yield from _straps(history)
-            if alarms is None:
-                yield from stored_alarms(history.active_alarms())
-            waiting = history.waiting()
-            late = [n for n, tried in waiting if any(d.error for d in tried)]
-            for notification, tried in waiting:
-                for delivery in tried:
-                    if delivery.error is not None:
-                        text = f"{notification.contact}: {delivery.error}"
-                        yield Finding(f"message by {delivery.channel}", False, text)
-            if waiting and not late:
-                yield Finding("messages", None, f"{len(waiting)} are to be sent, all in time")
-            yield from _refused(history)
+        read_in_time(url, read)
     except DatabaseError as error:
-        yield Finding("database", False, str(error))
+        return [*found, Finding("database", False, str(error))]
+    return [*found, Finding("database", True, f"{describe(parse_url(url))} answers")]
+
+
+def _stored(config: Config, daemon: Daemon, history: History) -> Iterator[Finding]:
+    if daemon.is_dead:
+        yield from last_seen(config, history)
+    yield from _straps(history)
+    if daemon.status is None:
+        yield from stored_alarms(history.active_alarms())
+    waiting = history.waiting()
+    late = [n for n, tried in waiting if any(d.error for d in tried)]
+    for notification, tried in waiting:
+        for delivery in tried:
+            if delivery.error is not None:
+                text = f"{notification.contact}: {delivery.error}"
+                yield Finding(f"message by {delivery.channel}", False, text)
+    if waiting and not late:
+        yield Finding("messages", None, f"{len(waiting)} are to be sent, all in time")
+    yield from _refused(history)
 
 
 def _straps(history: History) -> Iterator[Finding]:
@@ -155,9 +167,9 @@ def _disk(config: Config) -> Iterator[Finding]:
     if folder is None:
         return
     try:
-        free = shutil.disk_usage(folder).free
+        free = in_time(lambda: shutil.disk_usage(folder)).free
     except OSError as error:
-        yield Finding("disk", False, f"{folder}: {error.strerror}")
+        yield Finding("disk", False, f"{folder}: {error.strerror or error}")
         return
     well = free > 500_000_000
     yield Finding("disk", well, f"{folder}: {free / 1e9:.1f} GB free")
