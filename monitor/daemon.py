@@ -1,7 +1,9 @@
 """The daemon: chunks from every source, through the pipeline, to stored results and alarms."""
 
 import asyncio
+import time
 from collections import Counter as Counts
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -23,6 +25,7 @@ from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import (
     CHUNKS_FAILED,
     CHUNKS_REFUSED,
+    RECORDS_LOST,
     RESULTS_REFUSED,
     SOURCE_FAILURES,
     WINDOW_QUEUE,
@@ -46,17 +49,25 @@ _log = structlog.get_logger()
 # say most of whether somebody needs help. Raw segments are never what gives way.
 _WINDOWS_WAITING = 512
 
-# Chunks of live sources that are being stored and cut side by side, so that hundreds of devices
-# share a commit; beyond it a source waits with its next one.
-_CHUNKS_UNDER_WAY = 256
+# Chunks of a live stream that wait to be stored and cut; many minutes. Its source never waits, or
+# the heart would not be heard: a further one is given up, unless whoever sent it keeps it until it
+# is acknowledged. Of those no more come than a broker sends unacknowledged.
+_CHUNKS_UNDER_WAY = 1024
+
+# Stored chunks of a live stream that wait in memory until its backlog, of three minutes at most, is
+# cut. Beyond it the oldest are left to ``monitor.backlog``, which finds them in the database.
+_PARKED = 256
+
+# How often it is logged, of a stream or of all, that something gives way.
+_TELL_S = 60.0
 
 # A batch shares the fixed cost of one inference; beyond this it gains nothing more.
 _BATCH = 8
 
 # While the database is away hearts are watched all the same: after PATIENCE_S a record is left to
 # the writer, which keeps it and tries on, and the next step is taken. So many records may wait so;
-# beyond that sources wait too. It never comes to that with a spool: the writer holds fewer, and
-# gives up the oldest signal where that cannot be written either.
+# beyond that each step waits, and recordings with it. It never comes to that with a spool: the
+# writer holds fewer, and gives up the oldest signal where that cannot be written either.
 _MOST_UNSTORED = 20_000
 
 # An earlier run heard what it stored, and told of it; an older pause is not of now.
@@ -74,6 +85,11 @@ _LET_GO_S = 15.0
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
+
+_LEFT_TO_BACKLOG = Counter(
+    "leadone_chunks_left_to_backlog",
+    "Stored chunks that came while an older backlog was read, and are left to the background",
+)
 
 
 class Daemon:
@@ -129,6 +145,10 @@ class Daemon:
         self._left: Counts[Stream] = Counts()
         self._caught_up = asyncio.Event()
         self._caught_up_of: dict[Stream, asyncio.Event] = {}
+        self._under_way: Counts[Stream] = Counts()
+        self._parked: dict[Stream, deque[Chunk | RrIntervals]] = {}
+        self._torn: set[Stream] = set()
+        self._lost_told_s = -_TELL_S
 
     async def run(
         self,
@@ -207,6 +227,7 @@ class Daemon:
                 self._left[chunk.stream] -= 1
                 if not self._left[chunk.stream]:
                     self._caught_up_of[chunk.stream].set()
+                    self._resume(chunk.stream)
         finally:
             for caught_up in (self._caught_up, *self._caught_up_of.values()):
                 caught_up.set()
@@ -240,7 +261,8 @@ class Daemon:
                         if source.live:
                             if pause is not None:
                                 self._paused(chunk.stream, pause)
-                            await self._beside(chunk)
+                            self._beside(chunk)
+                            await asyncio.sleep(0)  # however much has come at once
                         else:
                             await self._whole(self._take_in_turn(chunk, pause))
             except Exception:  # noqa: BLE001 - whatever a device or driver does
@@ -290,23 +312,69 @@ class Daemon:
     def _begin(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return keep(self._taking, step)
 
-    async def _beside(self, chunk: Chunk | RrIntervals) -> None:
-        """Take a chunk beside those of other streams, and after those of its own."""
-        while len(self._taking) >= _CHUNKS_UNDER_WAY:
-            await asyncio.wait(self._taking, return_when=asyncio.FIRST_COMPLETED)
-        before = self._last_of.get(chunk.stream)
-        self._last_of[chunk.stream] = self._begin(self._take_after(before, chunk))
+    def _beside(self, chunk: Chunk | RrIntervals) -> None:
+        """Take a chunk beside those of other streams, and after those of its own.
 
-    async def _take_after(
-        self, before: asyncio.Task[None] | None, chunk: Chunk | RrIntervals
-    ) -> None:
-        if before is not None:
-            await asyncio.wait({before})
+        Waits for nothing, since whoever gives it is to be heard on.
+        """
+        stream = chunk.stream
+        kept = isinstance(chunk, Chunk) and chunk.acknowledge is not None
+        if self._under_way[stream] >= _CHUNKS_UNDER_WAY and not kept:
+            RECORDS_LOST.inc()
+            if time.monotonic() - self._lost_told_s >= _TELL_S:
+                self._lost_told_s = time.monotonic()
+                _log.error("chunks_lost", stream=str(stream), waiting=self._under_way[stream])
+            return
+        self._under_way[stream] += 1
+        self._follow(stream, self._take_live(chunk))
+
+    def _follow(self, stream: Stream, step: Coroutine[Any, Any, None]) -> None:
+        """Do a step of a live stream after those that were begun before."""
+        self._last_of[stream] = self._begin(_after(self._last_of.get(stream), step))
+
+    async def _take_live(self, chunk: Chunk | RrIntervals) -> None:
         try:
             await self._take(chunk, live=True)
         except Exception:  # noqa: BLE001 - one bad chunk must not end the watch of the others
-            CHUNKS_FAILED.inc()
-            _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
+            _chunk_failed(chunk)
+        finally:
+            self._under_way[chunk.stream] -= 1
+
+    async def _park(self, chunk: Chunk | RrIntervals) -> None:
+        """Keep a stored chunk in mind until what came before it is cut, or leave it for later."""
+        stream = chunk.stream
+        parked = self._parked.setdefault(stream, deque())
+        parked.append(chunk)
+        if len(parked) <= _PARKED:
+            return
+        oldest = parked.popleft()
+        _LEFT_TO_BACKLOG.inc()
+        if stream not in self._torn:
+            self._torn.add(stream)
+            _log.warning("chunks_left_to_backlog", stream=str(stream), start_ns=_start_ns(oldest))
+        # Those that are kept must not end it: there are samples between.
+        if (absence := self._absence(oldest)) is not None:
+            await self._record_gap(absence)
+
+    def _resume(self, stream: Stream) -> None:
+        """Cut what waited until the backlog of a stream was."""
+        if stream in self._parked:
+            self._follow(stream, self._cut_parked(stream))
+
+    async def _cut_parked(self, stream: Stream) -> None:
+        parked = self._parked.pop(stream, ())
+        if stream in self._torn:
+            # Rings begun anew see no gap where the samples are stored, and end no window there:
+            # one cut short would stand in the place of the one that the background cuts.
+            self._torn.discard(stream)
+            self._rings.pop(stream, None)
+            self._rr_rings.pop(stream, None)
+        for chunk in parked:
+            try:
+                with self._progress.within(Stage.INTAKE, stream):
+                    await self._cut(chunk, live=True)
+            except Exception:  # noqa: BLE001 - as in _take_live
+                _chunk_failed(chunk)
 
     async def _take(self, chunk: Chunk | RrIntervals, *, live: bool) -> None:
         """Make a chunk durable, then cut it."""
@@ -322,27 +390,38 @@ class Daemon:
         with self._progress.within(Stage.INTAKE, chunk.stream):
             await self._store(CHUNKS_REFUSED, chunk.stream, chunk, settled=acknowledge)
         if self._left[chunk.stream]:
+            if live:
+                await self._park(chunk)
+                return
             await self._caught_up_of[chunk.stream].wait()
             if self._left[chunk.stream]:
                 return  # a stop cut the backlog off; this is a part of the next run's
+        await self._cut_parked(chunk.stream)
         with self._progress.within(Stage.INTAKE, chunk.stream):
             await self._cut(chunk, live=live)
 
     async def _cut(self, chunk: Chunk | RrIntervals, *, live: bool = False) -> None:
-        ended_ns = self._ended.get(chunk.stream)
-        begun_ns = _start_ns(chunk)
-        # What was stored already, and is cut before it, ends no time without a watch.
-        if ended_ns is not None and chunk.end_ns > ended_ns + _ROUNDING_NS:
-            del self._ended[chunk.stream]
-            if begun_ns - ended_ns > _UNWATCHED_NS:
-                if chunk.stream in self._rings or chunk.stream in self._rr_rings:
-                    chunk = replace(chunk, gap_cause=NOT_RUNNING)  # the ring tells of it
-                else:
-                    await self._record_gap(Gap(chunk.stream, ended_ns, begun_ns, NOT_RUNNING))
+        if (absence := self._absence(chunk)) is not None:
+            if chunk.stream in self._rings or chunk.stream in self._rr_rings:
+                chunk = replace(chunk, gap_cause=NOT_RUNNING)  # the ring tells of it
+            else:
+                await self._record_gap(absence)
         if isinstance(chunk, RrIntervals):
             await self._cut_rr(chunk)
         else:
             await self._cut_ecg(chunk, live=live)
+
+    def _absence(self, chunk: Chunk | RrIntervals) -> Gap | None:
+        """Give the time without a watch that a chunk ends, if it is the first to do so."""
+        ended_ns = self._ended.get(chunk.stream)
+        # What was stored already, and is cut before it, ends no time without a watch.
+        if ended_ns is None or chunk.end_ns <= ended_ns + _ROUNDING_NS:
+            return None
+        del self._ended[chunk.stream]
+        begun_ns = _start_ns(chunk)
+        if begun_ns - ended_ns <= _UNWATCHED_NS:
+            return None
+        return Gap(chunk.stream, ended_ns, begun_ns, NOT_RUNNING)
 
     async def _cut_ecg(self, chunk: Chunk, *, live: bool) -> None:
         ring = self._rings.get(chunk.stream)
@@ -480,6 +559,18 @@ class Daemon:
 
 def _start_ns(chunk: Chunk | RrIntervals) -> int:
     return start_ns(chunk) if isinstance(chunk, RrIntervals) else chunk.start_ns
+
+
+async def _after(before: asyncio.Task[None] | None, step: Coroutine[Any, Any, None]) -> None:
+    if before is not None:
+        await asyncio.wait({before})
+    await step
+
+
+def _chunk_failed(chunk: Chunk | RrIntervals) -> None:
+    """Log the exception that a stored chunk led to, and count it."""
+    CHUNKS_FAILED.inc()
+    _log.exception("chunk failed", stream=str(chunk.stream), start_ns=_start_ns(chunk))
 
 
 def _failed(event: str, window: Window | RrWindow | WindowResult) -> None:

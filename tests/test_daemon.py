@@ -50,6 +50,7 @@ from models.runtime import Runtime
 from monitor import daemon as daemon_module
 from monitor.alarms import Alarms
 from monitor.analysis import Analyzer
+from monitor.backlog import Backlog
 from monitor.config import Config
 from monitor.daemon import Daemon
 from monitor.progress import Progress, Stage
@@ -670,6 +671,121 @@ async def test_a_writer_that_never_comes_round_is_seen_and_not_waited_for(
     await running
     assert len(segments(url)) == 300
     assert progress.stalled(0) is None
+
+
+# --- what stops no source from being heard
+
+
+async def test_everybody_is_heard_while_inference_hangs_after_a_start(url: str) -> None:
+    """Twenty devices of one broker, and more windows of before than may wait."""
+    streams = [Stream(f"p{n}", "strap") for n in range(20)]
+    # None of them is through with it before there are too many.
+    left = [ramp(0, 180, stream=stream) for stream in streams]
+    left += [ramp(180, 5, stream=stream) for stream in streams]
+    durable: list[int] = []
+    live = [
+        replace(ramp(185 + n, 1, stream=stream), acknowledge=lambda: durable.append(1))
+        for n in range(40)
+        for stream in streams
+    ]
+    analyzer = Held()
+    heard: list[Chunk] = []
+    daemon = watch(url, Told(live, live=True), analyzer=analyzer, on_chunk=[heard.append])
+    running = asyncio.create_task(run(daemon, backlog=left))
+    try:
+        await until(lambda: len(heard) == 800, 20)
+        await until(lambda: len(durable) == 800, 20)
+        assert daemon._windows.full()
+        assert all(daemon._left[stream] for stream in streams)
+    finally:
+        analyzer.go_on.set()
+    await running
+    for stream in streams:
+        stored, found = segments(url, stream.patient), windows(url, stream.patient)
+        assert len(stored) == 40
+        assert starts(found) == [*range(0, 216, 5)]
+        assert uncovered(stored, found) == []
+        assert gaps(url, stream.patient) == []
+
+
+async def test_what_comes_while_a_backlog_hangs_is_left_to_the_background(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded; what is left is no gap, and is found in the database."""
+    monkeypatch.setattr(daemon_module, "_WINDOWS_WAITING", 2)
+    monkeypatch.setattr(daemon_module, "_PARKED", 20)
+    await leave_behind(url, seconds(*range(80)))
+    _, left = taken_up(url, T0 + 100 * S)
+    assert len(left) == 80
+    before = metric("chunks_left_to_backlog")
+    analyzer = Held()
+    daemon = watch(url, Told(seconds(*range(100, 160)), live=True), analyzer=analyzer)
+    daemon._ended = {STREAM: T0 + 80 * S}
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(run(daemon, backlog=left))
+        try:
+            await until(lambda: metric("chunks_left_to_backlog") - before == 40)
+        finally:
+            analyzer.go_on.set()
+        await running
+    assert [log["start_ns"] for log in logs if log["event"] == "chunks_left_to_backlog"] == [
+        T0 + 100 * S
+    ]
+    gap = Gap(STREAM, T0 + 80 * S, T0 + 100 * S, "leadone was not running")
+    assert gaps(url) == [gap]
+    assert starts(windows(url)) == [*range(0, 71, 5), 140, 145, 150]
+    # As the hourly look does, or the next start.
+    writer = started(url)
+
+    async def read(windows: list[Window]) -> list[WindowResult]:
+        return FakeAnalyzer().analyze(windows)
+
+    looking = Backlog(
+        url, writer, read, length_s=10, hop_s=5, until={STREAM: segments(url)[-1].end_ns}
+    )
+    await looking._pass(first=True)
+    await asyncio.to_thread(writer.stop)
+    assert uncovered(segments(url), windows(url)) == []
+    assert gaps(url) == [gap]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_writer_that_hangs_with_all_it_can_hold_makes_nobody_deaf(
+    url: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what its sender does not keep is given up, and it is counted."""
+    hangs = threading.Event()
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(daemon_module, "_MOST_UNSTORED", 5)
+    monkeypatch.setattr(daemon_module, "_CHUNKS_UNDER_WAY", 10)
+    write = Writer._write
+
+    def hang(writer: Writer, groups: Any, **how: Any) -> bool:
+        hangs.wait(60)
+        return write(writer, groups, **how)
+
+    monkeypatch.setattr(Writer, "_write", hang)
+    before = metric("records_lost")
+    acknowledged: list[int] = []
+    chunks = seconds(*range(600))
+    if asked:
+        chunks = [replace(c, acknowledge=lambda: acknowledged.append(1)) for c in chunks]
+    heard: list[Chunk] = []
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(
+            run(watch(url, Told(chunks, live=True), on_chunk=[heard.append]))
+        )
+        try:
+            await until(lambda: len(heard) == 600, 10)
+            assert acknowledged == []
+        finally:
+            hangs.set()
+        await running
+    lost = metric("records_lost") - before
+    assert len(segments(url)) == 600 - lost
+    assert len(acknowledged) == (600 if asked else 0)
+    assert [log["event"] for log in logs].count("chunks_lost") == (0 if asked else 1)
+    assert (lost == 0) is asked
 
 
 # --- alarms
