@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
+from alerts.channels.threads import Threads
 from alerts.conditions import Change, Observation
 from alerts.records import Output
 from ingest.chunk import Chunk, Stream
@@ -198,7 +199,8 @@ class Daemon:
                 if task is not None:
                     task.cancel()
             self._inference.shutdown(wait=False)
-            await asyncio.get_running_loop().run_in_executor(None, self._writer.stop)
+            # The loop's own threads may all hang in a database that gives no answer.
+            await Threads("writer stop", limit=1).run(self._writer.stop)
             await asyncio.gather(*self._storing, return_exceptions=True)
 
     async def _feed(self, recent: Sequence[Chunk], backlog: Sequence[Chunk | RrIntervals]) -> None:

@@ -788,6 +788,18 @@ async def test_a_writer_that_hangs_with_all_it_can_hold_makes_nobody_deaf(
     assert (lost == 0) is asked
 
 
+async def test_a_run_ends_though_a_database_hangs_on_all_threads_of_the_loop(url: str) -> None:
+    answers = threading.Event()
+    hanging = [asyncio.create_task(asyncio.to_thread(answers.wait, 60)) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10):
+            await watch(url, Told(seconds(*range(12)))).run(asyncio.Event())
+    finally:
+        answers.set()
+        await asyncio.gather(*hanging)
+    assert starts(windows(url)) == [0, 2]
+
+
 # --- alarms
 
 
