@@ -60,7 +60,7 @@ SPOOLED = Counter(
 )
 SPOOL_BYTES = Gauge("leadone_spool_bytes", "Size of the spool, of what the database has not taken")
 SPOOL_DAMAGED = Counter(
-    "leadone_spool_damaged", "Spool files that could not be read to their end, or not at all"
+    "leadone_spool_damaged", "Places in spool files that could not be read, or whole files"
 )
 SPOOL_UNKNOWN = Counter(
     "leadone_spool_unknown", "Spooled records, or fields of them, that this version does not know"

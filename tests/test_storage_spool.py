@@ -268,3 +268,116 @@ def test_the_start_of_time_does_not_matter(tmp_path, monkeypatch):
     now[0] = T0 + 9 * S
     spool.append(some(3))
     assert kept(spool) == [1, 2, 3]
+
+
+def offsets(path):
+    """Where the groups of a file begin, and where the last one ends."""
+    data, at, found = path.read_bytes(), 24, [24]
+    while at < len(data):
+        at += 16 + struct.unpack_from("<I", data, at)[0]
+        found.append(at)
+    return found
+
+
+def flip(path, offset, bit=0):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def left_behind(folder):
+    return [path for path in folder.iterdir() if ".damaged-" in path.name]
+
+
+# In the payload, checksum, number, and in each byte of the length: a little off, far, beyond all.
+@pytest.mark.parametrize(("byte", "bit"), [(40, 3), (5, 0), (12, 0)] + [(n, 2) for n in range(4)])
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_flipped_bit_costs_one_group(tmp_path, byte, bit, one_by_one):
+    spool = Spool([tmp_path], "db")
+    for numbers in [[n] for n in range(100)] if one_by_one else [range(100)]:
+        spool.append(some(*numbers))
+    path = tmp_path / "db.spool"
+    flip(path, offsets(path)[9] + byte, bit)
+    damaged = path.read_bytes()
+    before = metric("leadone_spool_damaged_total")
+    with structlog.testing.capture_logs() as logs:
+        for read in (spool, Spool([tmp_path], "db")):  # while it is open, and at a start
+            entries = read.cursor({}).take(200)
+            whole = [n for n in range(100) if n != 9]
+            assert [int(entry.records[0].id[1:]) for entry in entries] == whole
+            assert [entry.index for entry in entries] == whole
+            # What was stored before the damage is passed over, and no more.
+            for taken, first in [(9, 10), (10, 10), (50, 50)]:
+                (entry,) = read.cursor({entries[0].file: taken}).take(1)
+                assert entry.index == first
+                assert entry.records[0].id == f"p{first}"
+    assert [log["event"] for log in logs] == ["spool_damaged"]
+    assert metric("leadone_spool_damaged_total") == before + 1
+    spool.append(some(100))  # elsewhere
+    assert path.read_bytes() == damaged
+    assert kept(spool) == [*whole, 100]
+    assert len(spool.clear()) == 2
+    (aside,) = tmp_path.iterdir()
+    assert aside.name.startswith("db.spool.damaged-")
+    assert aside.read_bytes() == damaged
+    assert Spool([tmp_path], "db").is_empty
+
+
+def test_a_page_of_zeros_in_the_middle(tmp_path):
+    spool = Spool([tmp_path], "db")
+    spool.append(some(*range(100)))
+    path = tmp_path / "db.spool"
+    at = offsets(path)
+    data = bytearray(path.read_bytes())
+    data[at[20] + 30 : at[24] + 7] = bytes(at[24] + 7 - at[20] - 30)
+    path.write_bytes(data)
+    entries = Spool([tmp_path], "db").cursor({}).take(200)
+    # Groups that were appended at once have numbers that follow each other.
+    assert [entry.index for entry in entries] == [*range(20), *range(25, 100)]
+    assert [int(entry.records[0].id[1:]) for entry in entries] == [*range(20), *range(25, 100)]
+
+
+def test_several_damages_and_a_torn_end(tmp_path):
+    Spool([tmp_path], "db").append(some(*range(20)))
+    path = tmp_path / "db.spool"
+    at = offsets(path)
+    for group in (0, 4, 5, 11):
+        flip(path, at[group] + 30)
+    path.write_bytes(path.read_bytes()[:-5])
+    with structlog.testing.capture_logs() as logs:
+        spool = Spool([tmp_path], "db")
+    assert [log["event"] for log in logs] == ["spool_damaged"]
+    whole = [n for n in range(19) if n not in {0, 4, 5, 11}]
+    assert [entry.index for entry in spool.cursor({}).take(99)] == whole
+    # Stored up to a group that is torn now: what comes after is not taken for it.
+    file = spool.cursor({}).take(1)[0].file
+    spool.append(some(77))
+    assert [entry.records[0].id for entry in spool.cursor({file: 20}).take(9)] == ["p77"]
+
+
+def test_a_flipped_bit_in_the_first_bytes(tmp_path):
+    Spool([tmp_path], "db").append(some(1, 2))
+    flip(tmp_path / "db.spool", 3)
+    spool = Spool([tmp_path], "db")
+    assert kept(spool) == [1, 2]
+    spool.clear()
+    assert len(left_behind(tmp_path)) == 1
+
+
+def test_a_file_of_which_nothing_can_be_read_is_set_aside(tmp_path):
+    Spool([tmp_path], "db").append(some(1))
+    flip(tmp_path / "db.spool", 40)
+    assert Spool([tmp_path], "db").is_empty
+    assert [*tmp_path.iterdir()] == left_behind(tmp_path) != []
+
+
+def test_much_garbage_holds_up_no_start(tmp_path):
+    spool = Spool([tmp_path], "db")
+    spool.append(some(1, 2))
+    spool.append(some(3))
+    path = tmp_path / "db.spool"
+    data, end = path.read_bytes(), offsets(path)[1]
+    path.write_bytes(data[:end] + random.Random(1).randbytes(4 << 20) + data[end:])
+    began = time.monotonic()
+    assert kept(Spool([tmp_path], "db")) == [1, 2, 3]
+    assert time.monotonic() - began < 10

@@ -17,7 +17,7 @@ import structlog
 from monitor import metrics
 from monitor.storage.record_codec import UnreadableError, decode_group, encode_group
 from monitor.storage.records import Record
-from monitor.storage.spool_file import SpoolFile, frame
+from monitor.storage.spool_file import Found, SpoolFile, frame
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Entry:
 
     Attributes:
         file: id of its file.
-        index: which one of that file it is, from 0.
+        index: which one of that file it is, from 0; damaged ones before it count.
         number: higher than that of every group before it, over all files.
         records: what is stored as one.
         about: what else was kept with it.
@@ -89,7 +89,14 @@ class Spool:
 
     def _open(self, path: Path) -> None:
         try:
-            self._files.append(SpoolFile(path))
+            file = SpoolFile(path)
+            if file.damaged and not file.count:
+                try:
+                    file.remove()
+                finally:
+                    file.close()
+                return
+            self._files.append(file)
         except OSError as error:
             metrics.SPOOL_DAMAGED.inc()
             _log.error("spool_unreadable", path=str(path), error=str(error))
@@ -207,12 +214,12 @@ class Spool:
         """Read what is kept, oldest first.
 
         Args:
-            taken: how many groups of a file, by its id, are passed over.
+            taken: how many groups of a file, by its id, are passed over, damaged ones among them.
         """
         return Cursor(self._files, taken)
 
     def clear(self) -> list[str]:
-        """Forget everything that is kept.
+        """Forget everything that is kept; of files with damage, a copy stays beside them.
 
         Returns:
             The ids of the files that are gone; one on a disk that is read-only stays.
@@ -257,8 +264,8 @@ def _left_in(folder: Path, name: str) -> list[Path]:
     return [folder / file for file in sorted(found) if of_name.fullmatch(file)]
 
 
-_Head = tuple[int, int, bytes, int]
-"""Of one file: number, which file, payload, and the offset of what follows."""
+_Head = tuple[int, int, Found]
+"""Of one file: number, which file, and its next group."""
 
 
 class Cursor:
@@ -278,16 +285,16 @@ class Cursor:
             self._push(heads, i)
         entries: list[Entry] = []
         while heads and len(entries) < most:
-            number, i, payload, following = heapq.heappop(heads)
+            number, i, found = heapq.heappop(heads)
             file = self._files[i]
-            index = self._indices[file.id]
+            index = self._indices[file.id] + found.skipped
             # A disk that failed halfway may have got what then went elsewhere too.
             twice = number == self._last
             entries.append(
-                Entry(file.id, index, number, *((), {}) if twice else _decoded(file, payload))
+                Entry(file.id, index, number, *((), {}) if twice else _decoded(file, found.payload))
             )
             self._last = number
-            self._offsets[file.id], self._indices[file.id] = following, index + 1
+            self._offsets[file.id], self._indices[file.id] = found.following, index + 1
             self._push(heads, i)
         return entries
 
@@ -295,12 +302,16 @@ class Cursor:
         file = self._files[i]
         if file.id not in self._offsets:
             self._offsets[file.id], self._indices[file.id] = file.begin, 0
-            for _ in range(self._taken.get(file.id, 0)):
-                if (found := file.read(self._offsets[file.id])) is not None:
-                    self._offsets[file.id] = found[2]
-                    self._indices[file.id] += 1
+            self._pass_over(file, self._taken.get(file.id, 0))
         if (found := file.read(self._offsets[file.id])) is not None:
-            heapq.heappush(heads, (found[0], i, found[1], found[2]))
+            heapq.heappush(heads, (found.number, i, found))
+
+    def _pass_over(self, file: SpoolFile, taken: int) -> None:
+        while (found := file.read(self._offsets[file.id])) is not None:
+            index = self._indices[file.id] + found.skipped
+            if index >= taken:
+                return
+            self._offsets[file.id], self._indices[file.id] = found.following, index + 1
 
 
 def _decoded(file: SpoolFile, payload: bytes) -> tuple[tuple[Record, ...], dict[str, Any]]:

@@ -1,17 +1,23 @@
-"""One append-only file of numbered groups, of which a torn end costs only what was torn.
+"""One append-only file of numbered groups, of which damage costs only what is damaged.
 
 Layout, little-endian: 16 bytes that say what it is · 8 bytes by which the database knows it ·
 frames. A frame: length of the payload (4 bytes) · CRC-32 of number and payload (4) · number (8) ·
 payload.
+
+A frame whose checksum is wrong is passed over, and reading goes on at the next one that is right. A
+file with damage is neither appended to nor cut nor deleted: it is read, and set aside in the end.
 """
 
 import os
 import struct
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from monitor import metrics
@@ -26,6 +32,42 @@ _NUMBER = struct.Struct("<Q")
 
 # Nothing that is stored as one comes near it: a longer frame is a damaged length.
 _LONGEST = 64 << 20
+
+# Where a head is looked for, few bytes that look like a length of this much are one.
+_LONG = 1 << 20
+
+# Of group numbers, nanoseconds since 1970: the year 2116. Bytes at random are mostly beyond.
+_HIGHEST = 1 << 62
+
+_CHUNK = 256 << 10
+_PAGE = 4096
+
+# A start must not take minutes: after so many bytes under checksums the search for the next frame
+# ends. A page that the disk does not give takes as long as some MB that it gives.
+_SEARCH_BYTES = 1 << 30
+_BAD_PAGE_BYTES = 4 << 20
+
+_HEADS = np.dtype([("length", "<u4"), ("crc", "<u4"), ("number", "<u8")])
+
+# Files are opened at every attempt to use the database: of each damage is told once.
+_told: set[tuple[str, int]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A group in a file.
+
+    Attributes:
+        number: its number.
+        payload: its bytes.
+        following: the offset of what comes after it.
+        skipped: how many damaged groups right before it were passed over.
+    """
+
+    number: int
+    payload: bytes
+    following: int
+    skipped: int = 0
 
 
 def frame(number: int, payload: bytes) -> bytes:
@@ -44,6 +86,7 @@ class SpoolFile:
         end: offset behind its last whole frame.
         count: how many whole frames it has.
         last: number of the last one, 0 without any.
+        damaged: whether something in it could not be read.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -60,6 +103,10 @@ class SpoolFile:
         self.path = path
         self.begin = _BEGIN
         self.count = self.last = 0
+        self.damaged = False
+        self._gaps: dict[int, tuple[int, int]] = {}  # by offset: where it ends, groups in it
+        self._dead: tuple[int, int] | None = None  # from where to where nothing can be read
+        self._passed = 0, 0  # where the frame read last ends, and its number
         if create:
             self._descriptor, self._writable = _create(path), True
         else:
@@ -100,24 +147,15 @@ class SpoolFile:
         self.count += len(frames)
         self.last = last
 
-    def read(self, offset: int) -> tuple[int, bytes, int] | None:
-        """The frame at an offset.
+    def read(self, offset: int) -> Found | None:
+        """The frame at an offset, or else the next one behind it that can be read.
 
         Returns:
-            Its number, its payload and the offset of the next one; None at the end, or where the
-            disk no longer gives what was written.
+            None at the end, or where the disk gives nothing more of what was written.
         """
-        if offset >= self.end:
+        if offset >= self.end or self._dead == (offset, self.end):
             return None
-        with suppress(OSError):
-            found = self._frame(offset)
-            if found is not None:
-                return found
-        self._damaged(offset)
-        self.end = offset
-        # What is written behind would never be read.
-        self._writable = False
-        return None
+        return self._next(offset, self.end)
 
     def sync(self) -> None:
         """Have the disk write it, so that it survives a power cut too.
@@ -128,7 +166,10 @@ class SpoolFile:
         os.fdatasync(self._descriptor)
 
     def remove(self) -> None:
-        """Delete the file, unless another one has taken its place.
+        """Delete the file, or set it aside if it has damage; not if another has taken its place.
+
+        What could not be read may be worth something to a person: it stays beside the database as
+        ``….damaged-<ns>``, until somebody deletes it.
 
         Raises:
             OSError: the disk does not let it go.
@@ -136,7 +177,12 @@ class SpoolFile:
         with suppress(FileNotFoundError):
             there, here = self.path.stat(), os.fstat(self._descriptor)
             if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-                self.path.unlink()
+                if self.damaged:
+                    aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+                    self.path.rename(aside)
+                    _log.warning("spool_set_aside", path=str(self.path), file=str(aside))
+                else:
+                    self.path.unlink()
         self.close()
 
     def close(self) -> None:
@@ -148,45 +194,146 @@ class SpoolFile:
 
     def _read_id(self) -> str:
         head = os.pread(self._descriptor, _BEGIN, 0)
-        if len(head) < _BEGIN or not head.startswith(_MAGIC):
+        # A flipped bit in the first bytes does not make what follows another file.
+        if not head.startswith(_MAGIC):
+            self.damaged, self._writable = True, False
+        if len(head) < _BEGIN or (self.damaged and self._frame(_BEGIN) is None):
             raise ValueError(f"{self.path}: expected a spool of leadone, and it is none")
         return head[len(_MAGIC) :].hex()
 
     def _look(self) -> None:
-        """Find the end; cut off what is torn, so that more can go behind it."""
-        offset = self.begin
-        while (found := self._frame(offset)) is not None:
-            self.last = max(self.last, found[0])
-            self.count += 1
-            offset = found[2]
-        self.end = offset
-        if os.fstat(self._descriptor).st_size == offset:
-            return
-        self._damaged(offset)
-        if self._writable:
-            try:
-                os.ftruncate(self._descriptor, offset)
-            except OSError:
-                self._writable = False
-
-    def _frame(self, offset: int) -> tuple[int, bytes, int] | None:
-        head = os.pread(self._descriptor, _HEAD.size, offset)
-        if len(head) < _HEAD.size:
-            return None
-        length, crc, number = _HEAD.unpack(head)
-        if not 0 < length <= _LONGEST:
-            return None
-        payload = os.pread(self._descriptor, length, offset + _HEAD.size)
-        if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[8:])) != crc:
-            return None
-        return number, payload, offset + _HEAD.size + length
-
-    def _damaged(self, offset: int) -> None:
-        metrics.SPOOL_DAMAGED.inc()
+        """Find the end, and what cannot be read before it."""
         size = os.fstat(self._descriptor).st_size
-        _log.error(
-            "spool_damaged", path=str(self.path), groups_read=self.count, unread_bytes=size - offset
-        )
+        self.end = offset = self.begin
+        if self.damaged:
+            self._tell(0, self.begin)
+        while offset < size and (found := self._next(offset, size)) is not None:
+            self.last = max(self.last, found.number)
+            self.count += 1
+            self.end = offset = found.following
+
+    def _next(self, offset: int, end: int) -> Found | None:
+        """The first frame from an offset on that can be read; notes what lies before it."""
+        found, count = self._frame(offset), 0
+        if found is None:
+            to, count = self._gap(offset, end)
+            found = None if to is None else self._frame(to)
+        if found is None:
+            self._dead = (offset, end)
+            return None
+        self._passed = found.following, found.number
+        return replace(found, skipped=count)
+
+    def _gap(self, offset: int, end: int) -> tuple[int | None, int]:
+        """Of damage: where the next right frame begins, and how many groups lie before it."""
+        known = self._gaps.get(offset)
+        if known is not None and self._frame(known[0]) is not None:
+            return known
+        # What went behind a torn end would count as one that is stored already.
+        self.damaged, self._writable = True, False
+        to, count = self._resume(offset, end)
+        self._tell(offset, end if to is None else to)
+        if to is not None:
+            self._gaps[offset] = to, count
+        return to, count
+
+    def _resume(self, offset: int, end: int) -> tuple[int | None, int]:
+        """Where the next right frame begins, and how many groups there are before it."""
+        before = self._passed[1] if self._passed[0] == offset else 0
+        after = self._behind(offset)
+        if after is not None and self._frame(after) is not None:
+            return after, 1
+        to = next(self._right_frames(offset + 1, end, before), None)
+        if to is None:
+            return None, 0
+        count, at, last = 0, offset, before
+        sure = 1
+        while at < to and (behind := self._behind(at)) is not None and behind <= to:
+            count, at = count + 1, behind
+            if sure == count and last < self._number(at) < self._number(to):
+                sure, last = sure + 1, self._number(at)
+        if at == to:
+            return to, count
+        # A length is damaged. Numbers of one append follow each other; else by the lengths, as far
+        # as they can be right.
+        between = self._number(to) - before - 1
+        return to, between if 0 < between <= (to - offset) // _HEAD.size else sure
+
+    def _right_frames(self, offset: int, end: int, above: int) -> Iterator[int]:
+        """Offsets from one on at which a frame with a right checksum begins."""
+        budget = _SEARCH_BYTES
+        for start in range(offset, end, _CHUNK):
+            data, bad = self._given(start, min(_CHUNK + _HEAD.size - 1, end - start))
+            budget -= bad * _BAD_PAGE_BYTES
+            if len(data) < _HEAD.size:
+                return
+            bytes_ = np.frombuffer(data, np.uint8)
+            rows = np.lib.stride_tricks.sliding_window_view(bytes_, _HEAD.size)
+            heads = np.ascontiguousarray(rows).view(_HEADS)[:, 0]
+            room = end - start - _HEAD.size - np.arange(len(heads))
+            length, number = heads["length"].astype(np.int64), heads["number"]
+            is_head = (length > 0) & (length <= np.minimum(_LONGEST, room))
+            is_head &= (number > above) & (number < _HIGHEST)
+            for i in np.flatnonzero(is_head).tolist():
+                at, long = start + i, int(length[i])
+                behind = at + _HEAD.size + long
+                if long > _LONG and behind != end and self._behind(behind) is None:
+                    continue
+                budget -= long
+                if budget < 0:
+                    return
+                if self._frame(at) is not None:
+                    yield at
+
+    def _given(self, offset: int, length: int) -> tuple[bytes, int]:
+        """Bytes of the file, zeros for pages that the disk does not give, and how many are so."""
+        with suppress(OSError):
+            return os.pread(self._descriptor, length, offset), 0
+        pages, bad = [], 0
+        for at in range(offset, offset + length, _PAGE):
+            size = min(_PAGE, offset + length - at)
+            try:
+                pages.append(os.pread(self._descriptor, size, at))
+            except OSError:
+                pages.append(bytes(size))
+                bad += 1
+        return b"".join(pages), bad
+
+    def _head(self, offset: int) -> bytes | None:
+        with suppress(OSError):
+            head = os.pread(self._descriptor, _HEAD.size, offset)
+            return head if len(head) == _HEAD.size else None
+        return None
+
+    def _number(self, offset: int) -> int:
+        head = self._head(offset)
+        return 0 if head is None else int(_HEAD.unpack(head)[2])
+
+    def _behind(self, offset: int) -> int | None:
+        """Where the frame at an offset ends, by its length alone; None if that cannot be right."""
+        head = self._head(offset)
+        length = 0 if head is None else int(_HEAD.unpack(head)[0])
+        return offset + _HEAD.size + length if 0 < length <= _LONGEST else None
+
+    def _frame(self, offset: int) -> Found | None:
+        """The frame at an offset; None where there is none, or the disk does not give it."""
+        head = self._head(offset)
+        length, crc, number = (0, 0, 0) if head is None else _HEAD.unpack(head)
+        if head is None or not 0 < length <= _LONGEST:
+            return None
+        with suppress(OSError):
+            payload = os.pread(self._descriptor, length, offset + _HEAD.size)
+            if len(payload) == length and zlib.crc32(payload, zlib.crc32(head[8:])) == crc:
+                return Found(number, payload, offset + _HEAD.size + length)
+        return None
+
+    def _tell(self, offset: int, to: int) -> None:
+        if (self.id, offset) in _told:
+            return
+        metrics.SPOOL_DAMAGED.inc()
+        if not any(file == self.id for file, _ in _told):
+            _log.error("spool_damaged", path=str(self.path), offset=offset, bytes=to - offset)
+        _told.add((self.id, offset))
 
     def _write(self, data: bytes) -> None:
         done = 0
