@@ -1,17 +1,21 @@
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import structlog
 
+from monitor.storage import only_one
 from monitor.storage.maintenance import upgrade
-from monitor.storage.only_one import AnotherError, hold
+from monitor.storage.only_one import AnotherError, hold, is_gone
 
 pytest_plugins = ["postgres", "small_disks"]
 
@@ -215,3 +219,155 @@ def test_two_databases_of_one_server(postgres):
     assert second.still()
     first.release()
     second.release()
+
+
+class LossyWay:
+    """A way to a server that can be lost: the server never hears that the other side is gone."""
+
+    def __init__(self, folder, server):
+        self._server = str(server / ".s.PGSQL.5432")
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(f"{folder}/.s.PGSQL.5432")
+        self._listening.listen()
+        self._to_server = []
+        self._to_client = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                self._to_client.append(client)
+                self._to_server.append(server)
+                for one, other in (client, server), (server, client):
+                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _copy(self, one, other):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+
+    def lose(self):
+        for client in self._to_client:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
+    def server_notices(self):
+        for server in self._to_server:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        for one in (self._listening, *self._to_client, *self._to_server):
+            one.close()
+
+
+@pytest.fixture
+def lossy(postgres):
+    """A URL of a new database, the same over a way that can be lost, and that way."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = postgres.new_database()
+        way = LossyWay(folder, postgres.home)
+        yield url, url.partition("?")[0] + f"?host={folder}", way
+        way.close()
+
+
+def until_held(held):
+    deadline = time.monotonic() + 10
+    while not held.still():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_ones_own_lost_connection_is_no_other_daemon(lossy, monkeypatch):
+    monkeypatch.setattr(only_one, "_GONE_S", 0.0)  # of this one there is no doubt
+    _, url, way = lossy
+    held = hold(url)
+    assert held.still()
+    way.lose()
+    for _ in range(3):
+        assert not held.still()
+    assert not hold(url).still()
+    way.server_notices()
+    until_held(held)
+    held.release()
+
+
+def test_a_daemon_that_is_gone_holds_no_server(lossy, monkeypatch):
+    url, over_the_way, way = lossy
+    with another(over_the_way) as first:
+        assert first.said == "True"
+        with pytest.raises(AnotherError):
+            hold(url)
+    with structlog.testing.capture_logs() as logs:
+        held = hold(url)
+        assert not held.still()
+    assert [log["event"] for log in logs] == ["lock_of_a_process_that_is_gone"]
+    # The server would have missed it by now: it lives where its number is another one.
+    monkeypatch.setattr(only_one, "_GONE_S", 0.0)
+    with pytest.raises(AnotherError) as caught:
+        held.still()
+    assert caught.value.pid == first.pid
+    way.server_notices()
+    until_held(held)
+    held.release()
+
+
+def test_a_daemon_of_the_same_number_in_an_earlier_life(lossy, monkeypatch):
+    # As in a container, in which it is number 1 each time.
+    url, over_the_way, way = lossy
+    monkeypatch.setattr(only_one, "_TOKEN", "before")
+    before = hold(over_the_way)
+    monkeypatch.undo()
+    way.lose()
+    held = hold(url)
+    assert not held.still()
+    way.server_notices()
+    until_held(held)
+    held.release()
+    before.release()
+
+
+def test_a_daemon_that_was_killed_and_cannot_end_holds_no_file(tmp_path):
+    # Its first thread is gone, another one is not: so is one that a disk holds up in the kernel.
+    url = f"sqlite:///{tmp_path}/leadone.db"
+    upgrade(url)
+    exit_thread = {"x86_64": 60, "aarch64": 93}.get(os.uname().machine)
+    if exit_thread is None:
+        pytest.skip("the number of exit(2) is not known on this machine")
+    code = (
+        "import ctypes, sys, threading, time; from monitor.storage.only_one import hold;"
+        "held = hold(sys.argv[1]); threading.Thread(target=time.sleep, args=(60,)).start();"
+        "print(held.still(), flush=True);"
+        f"sys.stdin.readline(); ctypes.CDLL(None).syscall({exit_thread}, 0)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    )
+    try:
+        assert first.stdout.readline() == "True\n"
+        assert not is_gone(first.pid)
+        with pytest.raises(AnotherError):
+            hold(url)
+        first.stdin.write("\n")
+        first.stdin.flush()
+        deadline = time.monotonic() + 5
+        while not is_gone(first.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        held = hold(url)
+        assert not held.still()
+    finally:
+        first.kill()
+        first.wait()
+        first.stdin.close()
+        first.stdout.close()
+    until_held(held)
+    held.release()
+    assert is_gone(first.pid)

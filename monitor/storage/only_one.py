@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import secrets
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +19,17 @@ from monitor.storage.database import DatabaseError, describe, open_engine, parse
 # Any number, as long as nobody else locks it: "leadone" in ASCII.
 _KEY = 0x6C656164_6F6E65
 
-# Postgres cuts the name of an application off at 63 bytes.
+# Postgres cuts the name of an application off at 63 bytes: "leadone PID HOST TOKEN".
 _HOST_LENGTH = 40
+
+# Tells this process from one of the same number on a machine of the same name: in a container
+# everything is number 1.
+_TOKEN = secrets.token_hex(3)
+
+# A server holds on to the lock of a process that is gone until it misses it (see below). One that
+# is not seen here and keeps its lock for longer lives where this one cannot see it: in a container
+# on a machine of the same name.
+_GONE_S = 60.0
 
 # A machine that lost its power says no goodbye. Its lock would outlive it by hours, and keep it
 # from watching when it is back: the server is to miss it within half a minute.
@@ -60,11 +71,32 @@ class AnotherError(Exception):
         self.pid = pid
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process of this machine has ended, though the kernel may still have its files.
+
+    One that was killed while a disk does not answer keeps its locks, and does nothing any more.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # another user's
+    try:
+        # 708 (name, perhaps with spaces) Z 1 …
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False  # some machines hide those of others
+    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
 class Held(Protocol):
     """A database that this process has for itself, or may have soon."""
 
     def still(self) -> bool:
         """Whether this process has it; takes it if it can and has it not. May block for long.
+
+        Where one that is gone seems to have it (its lock outlives it), nobody has it for now.
 
         Raises:
             AnotherError: another daemon took it meanwhile.
@@ -126,7 +158,10 @@ class _HeldFile:
             # Not fcntl's: those are SQLite's, and its readers are welcome.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AnotherError(self._database, _holder(descriptor)) from None
+            pid = _holder(descriptor)
+            if pid is not None and is_gone(pid):
+                return False
+            raise AnotherError(self._database, pid) from None
         except OSError as error:
             return self._unknown(error)
         self._descriptor = descriptor
@@ -184,13 +219,14 @@ class _HeldServer:
 
     def __init__(self, url: URL) -> None:
         host = socket.gethostname().encode("ascii", "replace").decode()[:_HOST_LENGTH]
-        name = f"leadone {os.getpid()} {host}"
+        self._name = f"leadone {os.getpid()} {host} {_TOKEN}"
         self._database = describe(url)
         self._host = host
-        named = url.update_query_dict({"application_name": name})
+        named = url.update_query_dict({"application_name": self._name})
         self._engine = open_engine(named).execution_options(isolation_level="AUTOCOMMIT")
         self._connection: Connection | None = None
         self._using = threading.Lock()
+        self._gone: tuple[str, float] | None = None  # who seems to be, and since when
 
     def still(self) -> bool:
         with self._using:
@@ -219,18 +255,34 @@ class _HeldServer:
         # Asked twice: the other one may end between our two questions.
         for _ in range(2):
             if connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
+                self._gone = None
                 return True
             key = {"high": _KEY >> 32, "low": _KEY & 0xFFFFFFFF}
             holder = connection.execute(_HOLDER, key).scalars().all()
             if holder:
                 break
         self._close()
-        raise AnotherError(self._database, *self._who(holder[0] if holder else None))
+        name = (holder[0] if holder else None) or ""
+        if self._is_left_over(name):
+            return False
+        raise AnotherError(self._database, *self._who(name))
 
-    def _who(self, name: str | None) -> tuple[int | None, str | None]:
+    def _is_left_over(self, name: str) -> bool:
+        """Whether a lock is that of a connection which only the server believes in."""
+        if name == self._name:
+            return True
+        pid, host = self._who(name)
+        if pid is None or host is not None or not (pid == os.getpid() or is_gone(pid)):
+            return False
+        if self._gone is None or self._gone[0] != name:
+            _log.warning("lock_of_a_process_that_is_gone", database=self._database, pid=pid)
+            self._gone = name, time.monotonic()
+        return time.monotonic() - self._gone[1] < _GONE_S
+
+    def _who(self, name: str) -> tuple[int | None, str | None]:
         """Pid and, if it is not this one, machine of a connection, by its application's name."""
-        match (name or "").split(" "):
-            case ["leadone", pid, host] if pid.isdecimal():
+        match name.split(" "):
+            case ["leadone", pid, host, *_] if pid.isdecimal():
                 return int(pid), None if host == self._host else host
         return None, None
 
