@@ -1,3 +1,4 @@
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -112,3 +113,26 @@ def test_it_costs_no_descriptor_when_it_is_closed(path):
     for _ in range(20):
         FileIdentity(path).close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "moved away, closed and deleted"])
+def test_a_deleted_file_frees_its_disk(small_disk, how):
+    path = small_disk.folder / "leadone.db"
+    path.write_bytes(bytes(400_000))
+    identity = FileIdentity(path)
+    if how == "moved away, closed and deleted":
+        path = path.rename(path.with_name("aside.db"))
+        assert identity.changed() == "was deleted"
+        identity.close()
+    path.unlink()
+    if how == "replaced":
+        path.write_bytes(b"")
+    expected = {"deleted": "was deleted", "replaced": "was replaced by another file"}.get(how)
+    assert identity.changed() == expected
+    disk = os.statvfs(small_disk.folder)
+    assert (disk.f_blocks - disk.f_bfree) * disk.f_frsize < 200_000
+    for _ in range(20):  # another one under an old number
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"")
+        assert identity.changed() == (expected and "was replaced by another file")
+    identity.close()

@@ -131,6 +131,46 @@ def test_one_process_holds_a_file_once(tmp_path):
     assert first.still()
     assert second.still()
     second.release()
+    # The other one has it still, and not some descriptor that is closed by now.
+    assert first.still()
+    with another(url) as third:
+        assert third.said.startswith(f"{os.getpid()} ")
+    first.release()
+    with another(url) as third:
+        assert third.said == "True"
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_deleted_file_frees_its_disk_when_it_is_released(small_disk, dropped):
+    path = small_disk.folder / "leadone.db"
+    path.write_bytes(bytes(400_000))
+    held = hold(f"sqlite:///{path}")
+    path.unlink()
+    path.write_bytes(b"")
+    if dropped:
+        held = hold(f"sqlite:///{path}")
+        assert held.still()
+    held.release()
+    disk = os.statvfs(small_disk.folder)
+    assert (disk.f_blocks - disk.f_bfree) * disk.f_frsize < 200_000
+    assert held.still()
+    with another(f"sqlite:///{path}") as second:
+        assert second.said.startswith(f"{os.getpid()} ")
+    held.release()
+
+
+def test_a_file_of_another_daemon_is_let_go_too(tmp_path):
+    url = f"sqlite:///{tmp_path}/leadone.db"
+    upgrade(url)
+    held = hold(url)
+    held.release()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with another(url):
+        for _ in range(3):
+            with pytest.raises(AnotherError):
+                held.still()
+        held.release()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2  # pipes of the other one
 
 
 def test_a_file_that_is_not_there_yet(tmp_path):

@@ -22,6 +22,7 @@ class FileIdentity:
         """
         self._path = path
         self._descriptor: int | None = None
+        self._deleted = False
         self._remember()
 
     @classmethod
@@ -46,23 +47,42 @@ class FileIdentity:
         """
         if self._path is None:
             return None
-        if self._descriptor is None:
+        if self._descriptor is None and not self._deleted:
             self._remember()
             return None
         try:
+            self._let_go_if_deleted()
             now = self._path.stat()
+            return None if self._is(now) else "was replaced by another file"
         except (FileNotFoundError, NotADirectoryError):
             return "was deleted"
         except OSError:
             return None  # a disk that does not answer says nothing of what is on it
-        before = os.fstat(self._descriptor)
-        if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
-            return "was replaced by another file"
-        return None
 
     def close(self) -> None:
-        """Forget the file."""
-        descriptor, self._descriptor, self._path = self._descriptor, None, None
+        """Forget the file; afterwards it never seems changed.
+
+        Until then a file that was moved or set aside fills its disk even when it is deleted there;
+        one that was deleted under its own path does so until ``changed`` has found it. May be
+        called at any time, connections or not: it drops no locks of SQLite.
+        """
+        self._path = None
+        self._let_go()
+
+    def _is(self, found: os.stat_result) -> bool:
+        if self._descriptor is None:
+            return False
+        before = os.fstat(self._descriptor)
+        return (found.st_dev, found.st_ino) == (before.st_dev, before.st_ino)
+
+    def _let_go_if_deleted(self) -> None:
+        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+            # It never comes back: whatever is there from now on is another one.
+            self._deleted = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 

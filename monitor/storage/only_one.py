@@ -6,7 +6,9 @@ import secrets
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -103,9 +105,13 @@ class Held(Protocol):
         """
 
     def release(self) -> None:
-        """Let another one have it, when all connections to it are closed.
+        """Let another one have it; ``still`` may take it again.
 
-        The end of the process, however it ends, does that too.
+        Files are closed with it that this process opened under the same path before, and which
+        were deleted or replaced since: until then they fill the disk. Only for when all connections
+        of this process to any of them are closed: closing a file drops the locks that SQLite has on
+        it. Where somebody else in this process holds the same file too, it stays held until the
+        last one has released it. The end of the process, however it ends, does all that.
         """
 
 
@@ -131,9 +137,17 @@ def hold(database: str) -> Held:
 
 # By device and inode. Closing any descriptor of a file drops all locks that the process has on it,
 # those of SQLite too (POSIX has it so): once opened, a database is closed only when this process is
-# done with it. That also keeps its inode from being given to another file.
-_descriptors: dict[tuple[int, int], int] = {}
+# done with it. That also keeps its inode from being given to another file, and its blocks.
+_opened_files: "dict[tuple[int, int], _OpenedFile]" = {}
 _opening = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenedFile:
+    descriptor: int
+    path: Path
+    # One that was dropped without ``release`` is none any more, and still nothing may be closed.
+    users: "weakref.WeakSet[_HeldFile]" = field(default_factory=weakref.WeakSet)
 
 
 class _HeldFile:
@@ -149,7 +163,7 @@ class _HeldFile:
         if self._descriptor is not None:
             return True
         try:
-            descriptor = _opened(self._path)
+            descriptor = _opened(self._path, self)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -168,14 +182,17 @@ class _HeldFile:
         return True
 
     def release(self) -> None:
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            with _opening:
-                for key, descriptor in list(_descriptors.items()):
-                    if descriptor == self._descriptor:
-                        del _descriptors[key]
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._descriptor = None
+        with _opening:
+            for key, file in list(_opened_files.items()):
+                is_ours = self in file.users or file.path == self._path
+                file.users.discard(self)
+                if is_ours and not file.users:
+                    del _opened_files[key]
+                    with suppress(OSError):
+                        # What this process started may have it open still.
+                        fcntl.flock(file.descriptor, fcntl.LOCK_UN)
+                    os.close(file.descriptor)
 
     def _unknown(self, error: OSError) -> bool:
         # Some file systems of networks know no locks. It is asked again and again, and told once.
@@ -185,15 +202,17 @@ class _HeldFile:
         return False
 
 
-def _opened(path: Path) -> int:
+def _opened(path: Path, user: _HeldFile) -> int:
     with _opening:
         found = path.stat()
-        known = _descriptors.get((found.st_dev, found.st_ino))
-        if known is not None:
-            return known
-        descriptor = os.open(path, os.O_RDONLY)
-        found = os.fstat(descriptor)
-        return _descriptors.setdefault((found.st_dev, found.st_ino), descriptor)
+        file = _opened_files.get((found.st_dev, found.st_ino))
+        if file is None:
+            descriptor = os.open(path, os.O_RDONLY)
+            found = os.fstat(descriptor)
+            new = _OpenedFile(descriptor, path)
+            file = _opened_files.setdefault((found.st_dev, found.st_ino), new)
+        file.users.add(user)
+        return file.descriptor
 
 
 def _holder(descriptor: int) -> int | None:
