@@ -52,14 +52,16 @@ _WINDOWS_WAITING = 512
 
 # Chunks of a live stream that wait to be stored and cut; many minutes. Its source never waits, or
 # the heart would not be heard: a further one is given up, unless whoever sent it keeps it until it
-# is acknowledged. Of those no more come than a broker sends unacknowledged.
+# is acknowledged. Of those no more come than a broker sends unacknowledged, of all streams; but
+# messages of QoS 0 look the same, so there is an end to them too, beyond what any broker sends.
 _CHUNKS_UNDER_WAY = 1024
+_MOST_UNDER_WAY = 20_000
 
 # Stored chunks of a live stream that wait in memory until its backlog, of three minutes at most, is
 # cut. Beyond it the oldest are left to ``monitor.backlog``, which finds them in the database.
 _PARKED = 256
 
-# How often it is logged, of a stream or of all, that something gives way.
+# How often it is logged that chunks are given up.
 _TELL_S = 60.0
 
 # A batch shares the fixed cost of one inference; beyond this it gains nothing more.
@@ -321,6 +323,7 @@ class Daemon:
         """
         stream = chunk.stream
         kept = isinstance(chunk, Chunk) and chunk.acknowledge is not None
+        kept = kept and len(self._taking) < _MOST_UNDER_WAY
         if self._under_way[stream] >= _CHUNKS_UNDER_WAY and not kept:
             RECORDS_LOST.inc()
             if time.monotonic() - self._lost_told_s >= _TELL_S:
