@@ -33,8 +33,9 @@ _NUMBER = struct.Struct("<Q")
 # Nothing that is stored as one comes near it: a longer frame is a damaged length.
 _LONGEST = 64 << 20
 
-# Where a head is looked for, few bytes that look like a length of this much are one.
-_LONG = 1 << 20
+# Where a head is looked for, most of what looks like a longer length is none: such a frame must be
+# followed by another head.
+_LONG = 64 << 10
 
 # Of group numbers, nanoseconds since 1970: the year 2116. Bytes at random are mostly beyond.
 _HIGHEST = 1 << 62
@@ -277,7 +278,7 @@ class SpoolFile:
             for i in np.flatnonzero(is_head).tolist():
                 at, long = start + i, int(length[i])
                 behind = at + _HEAD.size + long
-                if long > _LONG and behind != end and self._behind(behind) is None:
+                if long > _LONG and behind != end and not self._is_head(behind, int(number[i])):
                     continue
                 budget -= long
                 if budget < 0:
@@ -314,6 +315,9 @@ class SpoolFile:
         head = self._head(offset)
         length = 0 if head is None else int(_HEAD.unpack(head)[0])
         return offset + _HEAD.size + length if 0 < length <= _LONGEST else None
+
+    def _is_head(self, offset: int, above: int) -> bool:
+        return self._behind(offset) is not None and above < self._number(offset) < _HIGHEST
 
     def _frame(self, offset: int) -> Found | None:
         """The frame at an offset; None where there is none, or the disk does not give it."""
