@@ -32,7 +32,7 @@ from monitor.clock import now as present
 from monitor.handover import keep
 from monitor.metrics import CONTROL_REFUSED
 from monitor.storage.database import describe, parse_url
-from monitor.storage.only_one import AnotherError
+from monitor.storage.only_one import AnotherError, is_gone
 from monitor.storage.records import Request
 
 _log = structlog.get_logger()
@@ -181,7 +181,11 @@ def claim(database: str) -> Iterator[socket.socket | None]:
     try:
         if free is False:
             holder = _holder(name)
-            if holder is not None and may_be_believed(holder.uid, database):
+            if (
+                holder is not None
+                and not is_gone(holder.pid)
+                and may_be_believed(holder.uid, database)
+            ):
                 raise AnotherError(describe(parse_url(database)), holder.pid)
             _log.error("control_socket_taken", by=str(holder), effect=_EFFECT)
         yield listening if free else None

@@ -25,6 +25,7 @@ from monitor.clock import now as present
 from monitor.handover import PATIENCE_S, attempt, keep, tell
 from monitor.metrics import (
     CHUNKS_FAILED,
+    CHUNKS_LEFT_TO_BACKLOG,
     CHUNKS_REFUSED,
     RECORDS_LOST,
     RESULTS_REFUSED,
@@ -88,11 +89,6 @@ _LET_GO_S = 15.0
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
-
-_LEFT_TO_BACKLOG = Counter(
-    "leadone_chunks_left_to_backlog",
-    "Stored chunks that came while an older backlog was read, and are left to the background",
-)
 
 
 class Daemon:
@@ -353,7 +349,7 @@ class Daemon:
         if len(parked) <= _PARKED:
             return
         oldest = parked.popleft()
-        _LEFT_TO_BACKLOG.inc()
+        CHUNKS_LEFT_TO_BACKLOG.inc()
         if stream not in self._torn:
             self._torn.add(stream)
             _log.warning("chunks_left_to_backlog", stream=str(stream), start_ns=_start_ns(oldest))

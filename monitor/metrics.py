@@ -24,6 +24,10 @@ RHYTHMS_FAILED = Counter(
     "leadone_rhythms_failed", "Chunks at which the watch for lethal rhythms failed and began anew"
 )
 CHUNKS_FAILED = Counter("leadone_chunks_failed", "Stored chunks that could not be cut into windows")
+CHUNKS_LEFT_TO_BACKLOG = Counter(
+    "leadone_chunks_left_to_backlog",
+    "Stored chunks that came while an older backlog was read, and are left to the background",
+)
 CHUNKS_UNREADABLE = Counter(
     "leadone_chunks_unreadable", "Stored chunks whose samples could not be decoded"
 )
