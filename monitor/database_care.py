@@ -9,7 +9,7 @@ import structlog
 
 from alerts.channels.threads import Threads
 from monitor import watchdog
-from monitor.handover import attempt
+from monitor.handover import PATIENCE_S, attempt, keep
 from monitor.metrics import RESULTS_REFUSED
 from monitor.opening import Opened, Opener
 from monitor.stopping import pause
@@ -110,6 +110,7 @@ class DatabaseCare:
         self._opener = opener
         self._opened = opened
         self._threads = Threads("database")
+        self._storing: set[asyncio.Task[bool]] = set()
         self.begins_anew = False
         """Whether the run was ended for another one to begin."""
         self._is_deleted = False
@@ -176,7 +177,9 @@ class DatabaseCare:
         if self._opened.trouble is None:
             await self._keep_pairings(opener)
         put_off_s, begun_s = 0.0, time.monotonic()
-        wait_s = min(_LOOK_S * 2.0 ** max(0, opener.failures - 1), _LONGEST_LOOK_S)
+        wait_s = _LOOK_S
+        if self._opened.trouble is not None:
+            wait_s = min(_LOOK_S * 2.0 ** max(0, opener.failures - 1), _LONGEST_LOOK_S)
         while not ending.is_set():
             await pause(ending, wait_s)
             if self._opened.trouble is None and time.monotonic() - begun_s >= _WELL_S:
@@ -196,7 +199,8 @@ class DatabaseCare:
                 put_off_s += wait_s
                 continue
             if self._is_deleted:
-                await attempt(writer, RESULTS_REFUSED, live())
+                keep(self._storing, attempt(writer, RESULTS_REFUSED, live()))
+                await asyncio.wait(self._storing, timeout=PATIENCE_S)
             _log.warning("begins_anew", reason=why)
             self.begins_anew = True
             watchdog.alive()  # what is due is still told, and that may take a while
