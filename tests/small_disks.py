@@ -5,7 +5,7 @@ Use it with ``pytest_plugins = ["small_disks"]``.
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,11 +46,23 @@ class SmallDisk:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def make_disk() -> Iterator[Callable[[Path], SmallDisk]]:
+    """Makes disks at folders that are not there yet; in threads too."""
     if os.geteuid() != 0:
         pytest.skip("only root mounts file systems")
-    disk = SmallDisk(tmp_path / "small")
+    made: list[SmallDisk] = []
+
+    def make(folder: Path) -> SmallDisk:
+        made.append(SmallDisk(folder))
+        return made[-1]
+
     try:
-        yield disk
+        yield make
     finally:
-        disk.unmount()
+        for disk in made:
+            disk.unmount()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, make_disk: Callable[[Path], SmallDisk]) -> SmallDisk:
+    return make_disk(tmp_path / "small")

@@ -8,8 +8,10 @@ import random
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,8 @@ from monitor.storage.records import Strap
 if TYPE_CHECKING:
     from postgres import Postgres
     from small_disks import SmallDisk
+
+    MakeDisk = Callable[[Path], SmallDisk]
 
 pytest_plugins = ["small_disks", "postgres"]
 
@@ -102,9 +106,16 @@ class Home:
         assert uncovered(chunks, results) == []
 
 
-@pytest.fixture
-def on_disk(tmp_path: Path, small_disk: "SmallDisk") -> Home:
-    return Home(tmp_path, f"sqlite:///{small_disk.folder}/leadone.db")
+def both(folder: Path, case: Callable[[Path, signal.Signals], None]) -> None:
+    """Try a case after a clean stop and after ``kill -9``, side by side: it is mostly waiting."""
+    with ThreadPoolExecutor(len(ENDS)) as trying:
+        tried = []
+        for how in ENDS:
+            own = folder / how.name
+            own.mkdir()
+            tried.append(trying.submit(case, own, how))
+    for one in tried:
+        one.result()
 
 
 def is_heard(home: Home, program: Program, *words: str) -> None:
@@ -121,38 +132,42 @@ def is_heard(home: Home, program: Program, *words: str) -> None:
     assert program.process.poll() is None
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_a_disk_that_is_full(on_disk: Home, small_disk: "SmallDisk", how: signal.Signals) -> None:
-    on_disk.begin_and_end(how)
-    before = on_disk.windows()
-    small_disk.fill()
-    on_disk.does(fibrillates(16))
-    with on_disk.running() as program:
-        is_heard(on_disk, program, "full")
-        if how is signal.SIGKILL:
-            return
-        small_disk.empty()
-        # It begins anew by itself, and stores what it had to keep elsewhere.
-        program.until(lambda: '"begins_anew"' in program.err, 90)
-        program.until(lambda: on_disk.windows() > before + 20, 60)
-        assert program.end(signal.SIGTERM).code == 0
-    with History(on_disk.url) as history:
-        assert "vf" in {alarm.condition for alarm in history.alarms("anna", *ALWAYS)}
-    assert on_disk.conditions().count("vf") == 1
-    assert check(on_disk.url) == []
-    on_disk.everything_has_a_verdict()
+def test_a_disk_that_is_full(tmp_path: Path, make_disk: "MakeDisk") -> None:
+    def case(folder: Path, how: signal.Signals) -> None:
+        disk = make_disk(folder / "small")
+        home = Home(folder, f"sqlite:///{disk.folder}/leadone.db")
+        home.begin_and_end(how)
+        before = home.windows()
+        disk.fill()
+        home.does(fibrillates(16))
+        with home.running() as program:
+            is_heard(home, program, "full")
+            disk.empty()
+            # It begins anew by itself, and stores what it had to keep elsewhere.
+            program.until(lambda: '"begins_anew"' in program.err, 90)
+            program.until(lambda: home.windows() > before + 20, 60)
+            assert program.end(signal.SIGTERM).code == 0
+        with History(home.url) as history:
+            assert "vf" in {alarm.condition for alarm in history.alarms("anna", *ALWAYS)}
+        assert home.conditions().count("vf") == 1
+        assert check(home.url) == []
+        home.everything_has_a_verdict()
+
+    both(tmp_path, case)
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_a_disk_that_is_read_only(
-    on_disk: Home, small_disk: "SmallDisk", how: signal.Signals
-) -> None:
-    on_disk.begin_and_end(how)
-    small_disk.read_only(True)
-    on_disk.does(fibrillates(6))
-    with on_disk.running() as program:
-        is_heard(on_disk, program, "read")
-    small_disk.read_only(False)
+def test_a_disk_that_is_read_only(tmp_path: Path, make_disk: "MakeDisk") -> None:
+    def case(folder: Path, how: signal.Signals) -> None:
+        disk = make_disk(folder / "small")
+        home = Home(folder, f"sqlite:///{disk.folder}/leadone.db")
+        home.begin_and_end(how)
+        disk.read_only(True)
+        home.does(fibrillates(6))
+        with home.running() as program:
+            is_heard(home, program, "read")
+        disk.read_only(False)
+
+    both(tmp_path, case)
 
 
 def test_a_disk_that_hangs(tmp_path: Path) -> None:
@@ -197,58 +212,64 @@ def frozen_disk(folder: Path) -> Iterator[tuple[Path, Callable[[], None], Callab
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_damaged_pages(tmp_path: Path, how: signal.Signals) -> None:
-    home = Home(tmp_path, f"sqlite:///{tmp_path}/leadone.db")
-    home.begin_and_end(how)
-    pair(home)
-    home.begin_and_end(how)
-    path = tmp_path / "leadone.db"
-    damage(path)
-    home.does(fibrillates(6))
-    with home.running() as program:
-        is_heard(home, program, "damaged", "corrupt")
-        assert program.end(signal.SIGTERM).code == 0
-    (aside,) = tmp_path.glob("leadone.db.corrupt-*[0-9]")
-    assert aside.stat().st_size > 0
-    assert check(home.url) == []
-    with History(home.url) as history:
-        assert [strap.address for strap, _ in history.straps()] == [STRAP.address]
+def test_damaged_pages(tmp_path: Path) -> None:
+    def case(folder: Path, how: signal.Signals) -> None:
+        path = folder / "leadone.db"
+        home = Home(folder, f"sqlite:///{path}")
+        home.begin_and_end(how)
+        pair(home)
+        home.begin_and_end(how)
+        damage(path)
+        home.does(fibrillates(6))
+        with home.running() as program:
+            is_heard(home, program, "damaged", "corrupt")
+            assert program.end(signal.SIGTERM).code == 0
+        (aside,) = folder.glob("leadone.db.corrupt-*[0-9]")
+        assert aside.stat().st_size > 0
+        assert check(home.url) == []
+        with History(home.url) as history:
+            assert [strap.address for strap, _ in history.straps()] == [STRAP.address]
+
+    both(tmp_path, case)
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_a_newer_schema(tmp_path: Path, how: signal.Signals) -> None:
-    home = Home(tmp_path, f"sqlite:///{tmp_path}/leadone.db")
-    home.begin_and_end(how)
-    with closing(sqlite3.connect(tmp_path / "leadone.db")) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-        connection.commit()
-    home.does(fibrillates(6))
-    with home.running() as program:
-        is_heard(home, program, "newer")
+def test_a_newer_schema(tmp_path: Path) -> None:
+    def case(folder: Path, how: signal.Signals) -> None:
+        home = Home(folder, f"sqlite:///{folder}/leadone.db")
+        home.begin_and_end(how)
+        with closing(sqlite3.connect(folder / "leadone.db")) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.commit()
+        home.does(fibrillates(6))
+        with home.running() as program:
+            is_heard(home, program, "newer")
+
+    both(tmp_path, case)
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_a_server_that_is_away(tmp_path: Path, postgres: "Postgres", how: signal.Signals) -> None:
-    home = Home(tmp_path, address(postgres))
-    home.begin_and_end(how)
-    postgres.stop()
-    try:
+def test_a_server_that_is_away(tmp_path: Path, postgres: "Postgres") -> None:
+    stopped, heard = threading.Barrier(2, postgres.stop), threading.Barrier(2, postgres.start)
+
+    def case(folder: Path, how: signal.Signals) -> None:
+        home = Home(folder, address(postgres))
+        home.begin_and_end(how)
+        stopped.wait(120)
         home.does(fibrillates(16))
         with home.running() as program:
             is_heard(home, program)
-            if how is signal.SIGKILL:
-                return
-            postgres.start()
+            heard.wait(120)
             program.until(lambda: '"begins_anew"' in program.err, 90)
             program.until(lambda: home.windows() > 20, 60)
             assert program.end(signal.SIGTERM).code == 0
+        with History(home.url) as history:
+            assert "vf" in {alarm.condition for alarm in history.alarms("anna", *ALWAYS)}
+        home.everything_has_a_verdict()
+
+    try:
+        both(tmp_path, case)
     finally:
         if postgres.process is None:
             postgres.start()
-    with History(home.url) as history:
-        assert "vf" in {alarm.condition for alarm in history.alarms("anna", *ALWAYS)}
-    home.everything_has_a_verdict()
 
 
 def address(postgres: "Postgres") -> str:
