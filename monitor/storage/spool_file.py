@@ -90,6 +90,9 @@ class SpoolFile:
         damaged: whether something in it could not be read.
     """
 
+    _descriptor = -1
+    _writable = False
+
     def __init__(self, path: Path, *, create: bool = False) -> None:
         """Open a file, and look how far it can be read.
 
@@ -192,6 +195,10 @@ class SpoolFile:
         self._writable = False
         if descriptor >= 0:
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        # As Python's own files: one that nobody uses any more is not held open.
+        self.close()
 
     def _read_id(self) -> str:
         head = os.pread(self._descriptor, _BEGIN, 0)
