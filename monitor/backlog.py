@@ -20,11 +20,11 @@ import structlog
 
 from alerts.channels.threads import Threads
 from ingest.chunk import Stream
+from monitor.clock import AHEAD_NS
 from monitor.handover import attempt
 from monitor.metrics import BACKLOG, BACKLOG_WINDOWS, RESULTS_REFUSED
 from monitor.pieces import Cutter, Piece
 from monitor.results import WindowResult
-from monitor.resume import AHEAD_NS
 from monitor.spans import Span
 from monitor.storage.database import DatabaseError
 from monitor.storage.records import Examined, NoGap, Record

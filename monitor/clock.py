@@ -11,6 +11,9 @@ from typing import Final
 
 from alerts.technical import Moment
 
+AHEAD_NS: Final = 60_000_000_000
+"""How far a device's clock may be ahead; what is stored of later was filed by a wrong one."""
+
 _TIME_ERROR: Final = 5
 """What ``adjtimex`` answers where nothing has set the clock right (timex.h)."""
 

@@ -28,7 +28,7 @@ from monitor.rr import start_ns
 from monitor.stopping import pause
 from monitor.storage.records import ClockMended, Record
 from monitor.storage.writer import Writer
-from monitor.window import Gap
+from monitor.window import NOT_RUNNING, Gap
 
 _log = structlog.get_logger()
 
@@ -52,8 +52,6 @@ _ROUNDING_NS: Final = 2_000_000
 
 # The last packets of a stream among which a gap ends.
 _PACKETS: Final = 1024
-
-_NOT_RUNNING: Final = "leadone was not running"
 
 
 @dataclass(slots=True)
@@ -299,7 +297,7 @@ class ClockMender:
             end_ns = gap.end_ns if within else end_ns
             if end_ns - gap.start_ns < _GAP_NS:
                 return None
-            return Gap(gap.stream, gap.start_ns, end_ns, _NOT_RUNNING)
+            return Gap(gap.stream, gap.start_ns, end_ns, NOT_RUNNING)
         if within:
             if gap.end_ns - start_ns < _GAP_NS:
                 return None
@@ -318,7 +316,7 @@ class ClockMender:
         for stream, first_ns in first.items():
             ended_ns = self._live[stream].ended_ns
             if ended_ns is not None and first_ns - ended_ns > _GAP_NS:
-                found.append((None, Gap(stream, ended_ns, first_ns, _NOT_RUNNING)))
+                found.append((None, Gap(stream, ended_ns, first_ns, NOT_RUNNING)))
         return found
 
     async def run(self, stop: asyncio.Event) -> None:

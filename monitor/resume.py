@@ -12,6 +12,7 @@ from alerts.records import Presence
 from alerts.technical import end, is_technical
 from ingest.chunk import Chunk, Stream
 from ingest.rr import RrIntervals
+from monitor.clock import AHEAD_NS
 from monitor.observe import observation
 from monitor.rr import LOOK_BACK_S, RrRing, start_ns
 from monitor.storage.history import FOREVER_NS, History
@@ -25,9 +26,6 @@ _LOOK_BACK_S = 3600
 # (three minutes), and some dozens of windows, a matter of seconds. ``monitor.backlog`` makes up for
 # what is older.
 _JUST_BEFORE_S = 180
-
-AHEAD_NS = 60_000_000_000
-"""How far a device's clock may be ahead. What is later was stored while the gateway's was."""
 
 _ON = tuple(presence for presence in Presence if presence is not Presence.OFF)
 _TWICE = "on twice: another leadone raised it too; the other one stays"

@@ -34,7 +34,7 @@ from monitor.cli.patient import require_patient
 from monitor.cli.rows import print_row
 from monitor.cli.strip import strip
 from monitor.cli.times import seconds, span
-from monitor.cli.watching import AHEAD_NS
+from monitor.clock import AHEAD_NS
 from monitor.config import ConfigError, load_config
 from monitor.config.values import Identifier
 from monitor.storage import maintenance

@@ -17,7 +17,8 @@ from monitor.cli.errors import CommandError
 from monitor.cli.in_time import read_in_time
 from monitor.cli.rows import print_row
 from monitor.cli.times import LAST_NS, iso, span
-from monitor.cli.watching import AHEAD_NS, Daemon, ask_daemon
+from monitor.cli.watching import Daemon, ask_daemon
+from monitor.clock import AHEAD_NS
 from monitor.config import Config, load_config
 from monitor.devices import GONE_S
 from monitor.storage.database import DatabaseError

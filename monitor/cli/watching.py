@@ -10,12 +10,10 @@ from alerts.gateway import GATEWAY
 from monitor.cli.daemon_client import NoAnswerError, NotRunningError, status_of
 from monitor.cli.errors import CommandError
 from monitor.cli.times import local, span
+from monitor.clock import AHEAD_NS
 from monitor.config import Config
 from monitor.storage.database import DatabaseError
 from monitor.storage.history import History
-
-AHEAD_NS = 60_000_000_000
-"""How far beyond now a device's clock may be; what is stored of later was filed by a wrong one."""
 
 _PRIORITIES = ("high", "medium", "low")
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from alerts.conditions import State
 from alerts.records import Presence
+from monitor.clock import AHEAD_NS
 from monitor.storage.damaged import DamagedFile, Values
 from monitor.storage.database import (
     DatabaseError,
@@ -44,9 +45,6 @@ _WINDOWS_NS = 25 * 60 * _SECOND_NS
 # What the watch for lethal rhythms hears once more, and what a window of RR intervals looks back.
 _SEGMENTS_NS = 60 * _SECOND_NS
 _RR_INTERVALS_NS = 150 * _SECOND_NS
-
-# A device's clock may be a little ahead; what is later was stored under a wrong time.
-_AHEAD_NS = 60 * _SECOND_NS
 
 # As people call what is in a table.
 _NAMES = {
@@ -260,7 +258,7 @@ class _Copy:
         columns = _known(source, table)
         if not columns:
             return
-        spans = [(self._now_ns - span_ns, self._now_ns + _AHEAD_NS)]
+        spans = [(self._now_ns - span_ns, self._now_ns + AHEAD_NS)]
         latest = source.latest(name, device, by)
         if latest is not None:
             spans.append((latest - span_ns, latest))
